@@ -1,0 +1,41 @@
+"""Running a program of this machine to its end, with a deadline and an error that says what it printed."""
+
+import errno
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cpuidlab.errors import LabError, UsageError
+
+
+def run(
+    command: Sequence[str], *, seconds: float = 600, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    """Run `command` and return its standard output.
+
+    Raises UsageError where the program is not installed, OSError(ENOSPC) where it ran out of disk, LabError where it
+    fails or runs longer than `seconds`.
+    """
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, env=env, timeout=seconds, check=False, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, capture_output=True,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise UsageError(f"{command[0]} is not installed; 'make setup' installs what is needed") from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{command[0]} did not end within {seconds:.0f} s") from error
+    if done.returncode == 0:
+        return done.stdout
+    if "No space left on device" in done.stderr + done.stdout:
+        raise OSError(errno.ENOSPC, f"{command[0]}: no space left on device")
+    raise LabError(
+        f"{command[0]} failed with exit code {done.returncode}: {last_line(done.stderr or done.stdout)}",
+        evidence=f"$ {' '.join(command)}\n{done.stdout[-8000:]}\n{done.stderr[-8000:]}",
+    )
+
+
+def last_line(text: str) -> str:
+    """The last line of `text` that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,20 @@
+"""The two ways in which the lab itself fails; a broken promise of a kernel is a verdict, never an exception."""
+
+
+class UsageError(Exception):
+    """The user asked for something that cannot be: one line, exit code 2."""
+
+
+class LabError(Exception):
+    """The lab failed (boot, SSH, download, disk): verdict ERROR, exit code 125 where nothing was tested.
+
+    The message's first line says what happened and what to do; `evidence` holds the longer story.
+    """
+
+    def __init__(self, message: str, evidence: str = "") -> None:
+        super().__init__(message)
+        self.evidence = evidence
+
+
+class LostVMError(LabError):
+    """A virtual machine ended, panicked or closed its QMP connection while somebody waited for it."""

@@ -1,0 +1,83 @@
+"""The content-addressed cache: a folder is named by the hash of what it was made from, and made only once."""
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.paths import cache_dir
+from cpuidlab.progress import say, step
+
+LOCK_SECONDS = 1800
+
+
+def key_of(inputs: Mapping[str, str]) -> str:
+    """A short stable name for a set of named inputs."""
+    text = "".join(f"{name}\0{inputs[name]}\0" for name in sorted(inputs))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def made(kind: str, label: str, inputs: Mapping[str, str], make: Callable[[Path], None]) -> Path:
+    """Return the cached folder for `inputs`; where there is none yet, let `make` fill one, shown as a step.
+
+    `make` works in a folder of its own that appears under its final name only when it is whole, so a run that is
+    killed half-way leaves nothing that a later run could take for finished. Two runs at once make it once.
+    Raises UsageError where the cache cannot be used, LabError where the disk is full or another run holds the lock
+    for half an hour.
+    """
+    parent = cache_dir() / kind
+    final = parent / f"{label}-{key_of(inputs)}"
+    if final.is_dir():
+        return final
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with _locked(final):
+            if not final.is_dir():
+                _make_whole(final, f"{kind}: {label}", make)
+    except PermissionError as error:
+        raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise disk_full(kind, label) from error
+    return final
+
+
+def disk_full(kind: str, label: str) -> LabError:
+    """The one line for a cache without room."""
+    return LabError(f"disk full while making {kind} {label} in {cache_dir()}: free some room or set XDG_CACHE_HOME")
+
+
+def _locked(final: Path) -> FileLock:
+    lock = FileLock(str(final.with_name(final.name + ".lock")))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"  .. waiting for another run that is making {final.name}")
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise LabError(f"another run holds {lock.lock_file} for {LOCK_SECONDS} s now; end it, try again") from None
+    return lock
+
+
+def _make_whole(final: Path, title: str, make: Callable[[Path], None]) -> None:
+    partial = final.with_name(final.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
+    partial.mkdir()
+    try:
+        with step(title):
+            make(partial)
+        partial.replace(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
