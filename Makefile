@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Two commands do everything on a fresh Debian or Ubuntu machine: make run, make check.
+#
+#   make run [HOSTS=5.10,6.12] [PAGING=npt,shadow] [ARGS="more options of avocado run"]
+#   make check [SMOKE_ARGS="options of avocado run for the end-to-end smoke"]
+
+HOSTS ?=
+PAGING ?=
+ARGS ?=
+SMOKE_ARGS ?= --hosts 5.10 --paging npt
+
+BIN := .venv/bin
+C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/*.c)
+# Every file with a shell's first line, so that a new script cannot be forgotten.
+SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup doctor run check lint types selftests smoke benchmark clean
+
+help: ## show these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+setup: ## system packages and the Python environment; does nothing where nothing has changed
+	@tooling/setup.sh
+
+doctor: setup ## what this machine can do, what is missing, and what mends it
+	@$(BIN)/cpuidlab doctor
+
+run: doctor ## boot the hosts, run every test, print the matrix
+	@$(BIN)/avocado run tests/ $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(PAGING),--paging '$(PAGING)') $(ARGS)
+
+check: lint types selftests smoke ## lint, types, selftests and an end-to-end smoke
+
+lint: setup ## ruff, shellcheck, and the C compiler with every warning an error
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(if $(SHELL_SCRIPTS),shellcheck $(SHELL_SCRIPTS))
+	@$(foreach source,$(C_SOURCES),gcc -std=gnu11 -O2 -fPIC -Wall -Wextra -Werror -c -o /dev/null $(source) &&) true
+
+types: setup ## mypy --strict
+	@$(BIN)/mypy
+
+selftests: setup ## tests of the tooling itself: no virtual machine, no network
+	@$(BIN)/pytest
+
+smoke: doctor ## a few end-to-end tests on one host
+	@$(BIN)/avocado run tests/ $(SMOKE_ARGS)
+
+benchmark: doctor ## the speed figures, as ratios measured in one run
+	@$(BIN)/python benchmarks/run.py
+
+clean: ## remove what was made in this folder; the cache of kernels and rigs stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis job-results tooling/*.egg-info
+	@find tooling tests selftests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
