@@ -1,0 +1,174 @@
+"""Debian packages of any suite through apt, in a private state folder: nothing is installed, nothing is shared.
+
+Signatures and hashes are checked by apt itself against the distribution's keyring. Each suite has a folder of its
+own, so that only the suites which are needed are ever asked for.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from cpuidlab import command, mirrors
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.paths import cache_dir
+from cpuidlab.progress import say, step
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+UPDATE_SECONDS = 300  # an index of 10 MB over a slow line
+DOWNLOAD_SECONDS = 1200  # linux-source is 120 MB
+FRESH_SECONDS = 24 * 3600
+LOCK_SECONDS = 1800
+
+# Read after the machine's own apt configuration, so that its proxies and the like stay in force.
+# The sandbox user is root because apt's own user may not enter a home folder; it matters only where we are root.
+_CONFIG = """\
+Dir::State "{folder}/state";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}/cache";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Dir::Etc::sourcelist "{folder}/suite.sources";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "amd64";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Retries "3";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+Acquire::Languages "none";
+#clear APT::Architectures;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"""
+
+_SOURCES = """\
+Types: deb
+URIs: {uri}
+Suites: {suite}
+Components: main
+Architectures: amd64
+Signed-By: {keyring}
+"""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite of Debian's archive: `archive` is "main" or "security"; `ended` suites' indexes are past their date."""
+
+    name: str
+    archive: str
+    ended: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return cache_dir() / "apt" / self.name
+
+    def lock(self) -> FileLock:
+        return FileLock(str(self.folder) + ".lock", timeout=LOCK_SECONDS)
+
+
+def packages(suite: Suite, max_age: float = FRESH_SECONDS) -> dict[str, list[str]]:
+    """The suite's linux-* packages and their versions, newest first; asks the mirror if older than `max_age` seconds.
+
+    Without the network an older list is used and said so; with none at all it is a LabError.
+    """
+    suite.folder.mkdir(parents=True, exist_ok=True)
+    with suite.lock():
+        age = _age(suite)
+        if age is None or age >= max_age:
+            try:
+                _update(suite)
+            except LabError as error:
+                if age is None:
+                    raise
+                say(f"  !! {error}; going on with the list of {age / 86400:.0f} days ago")
+        return known_packages(suite)
+
+
+def known_packages(suite: Suite) -> dict[str, list[str]]:
+    """What `packages` found last time, without network or processes; empty where it was never called."""
+    try:
+        listed: dict[str, list[str]] = json.loads(_listing(suite).read_text())
+    except FileNotFoundError:
+        return {}
+    return listed
+
+
+def fetch(suite: Suite, wanted: Mapping[str, str], into: Path) -> None:
+    """Download the packages `wanted` (name to version) and unpack them all into the folder `into`."""
+    downloads = into.with_name(into.name + ".debs")
+    downloads.mkdir()
+    with suite.lock():
+        pairs = [f"{name}={version}" for name, version in wanted.items()]
+        _apt(suite, "get", "download", *pairs, seconds=DOWNLOAD_SECONDS, cwd=downloads)
+    into.mkdir(exist_ok=True)
+    for package in sorted(downloads.glob("*.deb")):
+        command.run(["dpkg-deb", "-x", str(package), str(into)], seconds=300)
+        package.unlink()
+    downloads.rmdir()
+
+
+def _listing(suite: Suite) -> Path:
+    return suite.folder / "packages.json"
+
+
+def _age(suite: Suite) -> float | None:
+    try:
+        return time.time() - _listing(suite).stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _update(suite: Suite) -> None:
+    """Fetch the suite's index and keep the names and versions of its linux-* packages as JSON."""
+    if not KEYRING.exists():
+        raise UsageError(f"{KEYRING} is missing: apt-get install debian-archive-keyring")
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (suite.folder / name).mkdir(parents=True, exist_ok=True)
+    (suite.folder / "status").touch()
+    (suite.folder / "apt.conf").write_text(_config(suite))
+    sources = _SOURCES.format(uri=mirrors.mirror(suite.archive), suite=suite.name, keyring=KEYRING)
+    (suite.folder / "suite.sources").write_text(sources)
+    with step(f"package list of {suite.name}"):
+        _apt(suite, "get", "update", seconds=UPDATE_SECONDS)
+    names = _apt(suite, "cache", "pkgnames", "linux-", seconds=60).split()
+    partial = _listing(suite).with_suffix(".partial")
+    partial.write_text(json.dumps(_versions(_apt(suite, "cache", "madison", *sorted(names), seconds=60))))
+    partial.replace(_listing(suite))
+
+
+def _config(suite: Suite) -> str:
+    valid_until = 'Acquire::Check-Valid-Until "false";\n' if suite.ended else ""
+    return _CONFIG.format(folder=suite.folder) + valid_until
+
+
+def _versions(madison: str) -> dict[str, list[str]]:
+    """Package names and their versions, in the order in which `apt-cache madison` lists them: newest first."""
+    listed: dict[str, list[str]] = {}
+    for line in madison.splitlines():
+        name, version, source = (part.strip() for part in line.split("|"))
+        if source.endswith("Packages"):
+            listed.setdefault(name, []).append(version)
+    return listed
+
+
+def _apt(suite: Suite, tool: str, *arguments: str, seconds: float, cwd: Path | None = None) -> str:
+    """Run apt-get or apt-cache with the suite's configuration; raises LabError with apt's own first error."""
+    line = [f"apt-{tool}", "-q", "-c", str(suite.folder / "apt.conf"), *arguments]
+    try:
+        return command.run(line, seconds=seconds, cwd=cwd, env={**os.environ, "LC_ALL": "C"})
+    except LabError as error:
+        reason = re.search(r"(?m)^(?:E|Err|W): *(.+)", error.evidence)
+        raise LabError(
+            f"apt cannot read {suite.name} from the mirror: {reason[1] if reason else error};"
+            f" check the network or set {mirrors.VARIABLES[suite.archive]}",
+            error.evidence,
+        ) from error

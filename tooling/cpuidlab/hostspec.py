@@ -1,0 +1,62 @@
+"""The text that names a host under test, such as `5.10+warning`, taken apart."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cpuidlab.errors import UsageError
+
+Kind = Literal["debian", "tree", "image", "local", "ssh"]
+
+FORMS = "5.10, 6.18.5, newest, 5.10+warning, 5.10+/path/to/any.patch, tree:DIR, image:BZIMAGE,MODULESDIR, local, ssh://user@host:port"
+_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+_SSH = re.compile(r"ssh://[^@/\s]+@[^@/:\s]+(:\d+)?")
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One host spec. `base` is set for kind "debian" only: a series, a point release or "newest".
+
+    `patch` is a patch's name or path; `location` holds what follows `tree:` or `image:`, or the whole ssh address.
+    """
+
+    text: str
+    kind: Kind
+    base: str = ""
+    patch: str | None = None
+    location: str = ""
+
+    @property
+    def label(self) -> str:
+        """The short name to show and to name folders with: a patch given by its path shows as its file name."""
+        patch = Path(self.patch).stem if self.patch else None
+        return f"{self.base}+{patch}" if patch else self.base or self.text
+
+
+def parse(text: str) -> HostSpec:
+    """Take a host spec apart; raises UsageError that lists the forms where it has none of them."""
+    spec = _parse_debian(text) or _parse_other(text)
+    if spec is None:
+        raise UsageError(f"host '{text}' is not understood; known forms: {FORMS}")
+    return spec
+
+
+def _parse_debian(text: str) -> HostSpec | None:
+    base, plus, patch = text.partition("+")
+    if not (_VERSION.fullmatch(base) or base == "newest") or (plus and not patch):
+        return None
+    return HostSpec(text, "debian", base=base, patch=patch or None)
+
+
+def _parse_other(text: str) -> HostSpec | None:
+    if text == "local":
+        return HostSpec(text, "local")
+    if _SSH.fullmatch(text):
+        return HostSpec(text, "ssh", location=text)
+    kind, _, location = text.partition(":")
+    if kind == "tree" and location:
+        return HostSpec(text, "tree", location=location)
+    if kind == "image" and all(part.strip() for part in location.split(",")) and location.count(",") == 1:
+        return HostSpec(text, "image", location=location)
+    return None

@@ -1,0 +1,225 @@
+"""From a host spec to a bootable kernel in the cache: vmlinuz and modules, fetched once and then pinned."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cpuidlab import aptfetch, builds, hostspec, kbuild, patches, store
+from cpuidlab.builds import Build
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.paths import cache_dir
+from cpuidlab.progress import say
+
+RECIPE = "1"  # raised when _fill makes something else of the same packages
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel ready to boot. `label` names it to people, `release` is what `uname -r` says, `version` is the package
+    version and starts with Linux X.Y.Z. `modules` is the folder lib/modules/RELEASE, with modules.dep. `digest`
+    changes with the content; `patch` names the patch that KVM was rebuilt with."""
+
+    spec: str
+    label: str
+    release: str
+    version: str
+    suite: str
+    vmlinuz: Path
+    modules: Path
+    digest: str
+    patch: str | None = None
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    """One build as `cpuidlab kernels` shows it; `lack` says why it cannot be used, None where it can."""
+
+    series: str
+    release: str
+    version: str
+    suite: str
+    cached: bool
+    lack: str | None
+
+
+def resolve(spec: str, refresh: bool = False) -> Kernel:
+    """The kernel that a host spec names, fetched or rebuilt if it is not in the cache yet.
+
+    What a spec was resolved to stays its meaning until `refresh`: no network is touched for it again.
+    Raises UsageError where there is no such kernel or patch, LabError where it cannot be fetched or built.
+    """
+    wanted = hostspec.parse(spec)
+    if wanted.kind != "debian":
+        raise UsageError(f"host '{spec}': {wanted.kind} hosts are not supported yet")
+    with _cache_trouble(spec):
+        base = newest_series(refresh) if wanted.base == "newest" else wanted.base
+        patch = patches.find(wanted.patch) if wanted.patch else None
+        if patch:
+            patch.check_series(_series(base))
+        kernel = _pinned(base) if not refresh else None
+        kernel = replace(kernel or _fetched(base, refresh), spec=spec, label=base)
+        return _patched(kernel, patch) if patch else kernel
+
+
+def newest_series(refresh: bool = False) -> str:
+    """The newest series, such as "7.3", of which the archive holds a finished build that can boot; then pinned."""
+    pin = _pin("newest")
+    if pin.exists() and not refresh:
+        return pin.read_text()
+    found = [
+        build
+        for row in builds.suite_rows()
+        if row.rolling
+        for build in builds.builds_in(row, aptfetch.packages(row.suite, 0 if refresh else aptfetch.FRESH_SECONDS))
+        if build.lack is None and not build.prerelease
+    ]
+    if not found:
+        raise LabError("none of the catalogue's rolling suites has a kernel that can boot; name a series, such as 6.12")
+    newest = max(found, key=lambda build: build.order).series
+    _write_pin("newest", newest)
+    return newest
+
+
+def catalogue(refresh: bool = False) -> list[CatalogueRow]:
+    """Every build in the archive, oldest first; without the network what is known from before, and that is said."""
+    rows = []
+    for suite_row in builds.suite_rows():
+        try:
+            listed = aptfetch.packages(suite_row.suite, 0 if refresh else aptfetch.FRESH_SECONDS)
+        except (LabError, UsageError) as error:
+            say(f"  !! {suite_row.suite.name} is not shown: {error}")
+            continue
+        rows += builds.builds_in(suite_row, listed)
+    return [
+        CatalogueRow(b.series, b.release, b.version, b.suite.name, _folder(b).is_dir(), b.lack)
+        for b in sorted(rows, key=lambda build: build.order)
+    ]
+
+
+def _patched(kernel: Kernel, patch: patches.Patch) -> Kernel:
+    label = f"{kernel.label}+{patch.name}"
+    inputs = {"kernel": kernel.digest, "patch": store.file_digest(patch.path), "recipe": kbuild.RECIPE}
+    suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
+    target = kbuild.Target(kernel.release, kernel.version, suite, kernel.modules)
+    folder = store.made("patched", label, inputs, lambda into: kbuild.rebuild(target, patch.path, into))
+    modules = folder / "lib/modules" / kernel.release
+    return replace(kernel, label=label, modules=modules, digest=folder.name, patch=patch.name)
+
+
+def _fetched(base: str, refresh: bool) -> Kernel:
+    """Choose the newest build of `base`, have it in the store, pin it.
+
+    A package list may be a day old and the build gone from the mirror meanwhile, so a failed fetch is tried once
+    more with a fresh list.
+    """
+    build = _choose(base, 0 if refresh else aptfetch.FRESH_SECONDS)
+    try:
+        folder = _stored(build)
+    except LabError:
+        newer = _choose(base, 0)
+        if newer == build:
+            raise
+        folder = _stored(newer)
+    _write_pin(base, folder.name)
+    return _load(folder)
+
+
+def _choose(base: str, max_age: float) -> Build:
+    """The newest build of `base` that can boot; UsageError that says why where there is none."""
+    rows = builds.rows_for(_series(base))
+    known = [build for row in rows for build in builds.builds_in(row, aptfetch.packages(row.suite, max_age))]
+    found = [build for build in known if build.matches(base)]
+    if not found and max_age:
+        return _choose(base, 0)  # it may have come to the archive since the list was read
+    usable = [build for build in found if build.lack is None]
+    if usable:
+        return max(usable, key=lambda build: build.order)
+    if found:
+        raise UsageError(f"kernel {base} cannot be used: {max(found, key=lambda build: build.order).lack}")
+    suites = ", ".join(row.suite.name for row in rows)
+    raise UsageError(f"there is no Debian build of kernel {base} in {suites}; 'cpuidlab kernels' lists what there is")
+
+
+def _series(base: str) -> str:
+    return ".".join(base.split(".")[:2])
+
+
+def _inputs(build: Build) -> dict[str, str]:
+    return {"packages": " ".join(build.packages), "version": build.version, "recipe": RECIPE}
+
+
+def _folder(build: Build) -> Path:
+    return cache_dir() / "kernels" / f"{build.release}-{store.key_of(_inputs(build))}"
+
+
+def _stored(build: Build) -> Path:
+    return store.made("kernels", build.release, _inputs(build), lambda into: _fill(into, build))
+
+
+def _fill(into: Path, build: Build) -> None:
+    """Fetch the build's packages and keep vmlinuz and lib/modules/RELEASE of them."""
+    unpacked = into / "unpacked"
+    aptfetch.fetch(build.suite, dict.fromkeys(build.packages, build.version), unpacked)
+    modules = into / "lib/modules" / build.release
+    modules.parent.mkdir(parents=True)
+    _first(unpacked, f"lib/modules/{build.release}", f"usr/lib/modules/{build.release}").rename(modules)
+    _first(into, f"unpacked/boot/vmlinuz-{build.release}", f"{modules.relative_to(into)}/vmlinuz").rename(
+        into / "vmlinuz"
+    )
+    shutil.rmtree(unpacked)
+    for link in ("build", "source"):
+        (modules / link).unlink(missing_ok=True)
+    kbuild.depmod(into, build.release)
+    facts = {"release": build.release, "version": build.version, "suite": build.suite.name}
+    (into / "kernel.json").write_text(json.dumps(facts))
+
+
+def _first(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    raise LabError(
+        f"the kernel packages hold none of {', '.join(names)}: their layout is new, see tooling/kernels.toml"
+    )
+
+
+def _load(folder: Path) -> Kernel:
+    facts = json.loads((folder / "kernel.json").read_text())
+    modules = folder / "lib/modules" / facts["release"]
+    return Kernel("", "", **facts, vmlinuz=folder / "vmlinuz", modules=modules, digest=folder.name)
+
+
+def _pin(base: str) -> Path:
+    return cache_dir() / "kernels/pins" / base
+
+
+def _pinned(base: str) -> Kernel | None:
+    """The kernel that `base` was resolved to before, if it is still in the store."""
+    try:
+        return _load(cache_dir() / "kernels" / _pin(base).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _write_pin(base: str, text: str) -> None:
+    pin = _pin(base)
+    pin.parent.mkdir(parents=True, exist_ok=True)
+    partial = pin.with_name(f"{base}.{os.getpid()}.partial")
+    partial.write_text(text)
+    partial.replace(pin)
+
+
+@contextmanager
+def _cache_trouble(label: str) -> Iterator[None]:
+    """Turn what the file system says against the cache into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise store.disk_full("kernel", label) from error
+        raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
