@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A stand-in for KVM, preloaded after the hook: it answers the few ioctls that the hook wraps or makes.
+ * FAKEKVM_FORBID=1: a changed model is EINVAL once the vCPU has run. FAKEKVM_ECHO=1: GET leaves nent alone (before 6.5).
+ * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
+ * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <linux/kvm.h>
+#include "fakekvm.h"
+
+#define MAX_FDS 64
+#define MAX_NENT 256
+
+static struct fake {
+	pthread_mutex_t mutex;
+	struct kvm_run *run;
+	bool has_run;
+	unsigned int mp_state, next_exit, nent;
+	struct kvm_cpuid_entry2 entries[MAX_NENT];
+} *fakes[MAX_FDS];
+
+static int fail(int err)
+{
+	errno = err;
+	return -1;
+}
+
+static int create(void)
+{
+	int fd = memfd_create("fake-vcpu", MFD_CLOEXEC);
+
+	if (fd < 0 || fd >= MAX_FDS || ftruncate(fd, 4096))
+		return fail(ENOMEM);
+	free(fakes[fd]);
+	fakes[fd] = calloc(1, sizeof(*fakes[fd]));
+	fakes[fd]->run = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return fd;
+}
+
+static int run(struct fake *fake)
+{
+	if (fake->run->immediate_exit)
+		return fail(EINTR);
+	if (fake->mp_state != KVM_MP_STATE_UNINITIALIZED)
+		fake->has_run = true;
+	if (fake->next_exit == FAKE_EXIT_BROKEN)
+		return fail(EFAULT);
+	if (fake->next_exit) {
+		fake->run->exit_reason = fake->next_exit;
+		fake->next_exit = 0;
+		return 0;
+	}
+	while (!fake->run->immediate_exit)	/* HLT until the signal's handler asks to leave */
+		usleep(2000);
+	return fail(EINTR);
+}
+
+static int set(struct fake *fake, const struct kvm_cpuid_entry2 *entries, unsigned int nent)
+{
+	bool changed = nent != fake->nent || memcmp(entries, fake->entries, nent * sizeof(*entries));
+
+	if (changed && fake->has_run && getenv("FAKEKVM_FORBID"))
+		return fail(EINVAL);
+	memcpy(fake->entries, entries, nent * sizeof(*entries));
+	fake->nent = nent;
+	return 0;
+}
+
+static int set_old(struct fake *fake, const struct kvm_cpuid *old)
+{
+	struct kvm_cpuid_entry2 entries[MAX_NENT] = { 0 };
+
+	for (unsigned int i = 0; i < old->nent; i++) {
+		const struct kvm_cpuid_entry *e = &old->entries[i];
+
+		entries[i].function = e->function;
+		entries[i].eax = e->eax;
+		entries[i].ebx = e->ebx;
+		entries[i].ecx = e->ecx;
+		entries[i].edx = e->edx;
+	}
+	return set(fake, entries, old->nent);
+}
+
+static int get(const struct fake *fake, struct kvm_cpuid2 *model)
+{
+	if (model->nent < fake->nent)
+		return fail(E2BIG);
+	memcpy(model->entries, fake->entries, fake->nent * sizeof(fake->entries[0]));
+	if (!getenv("FAKEKVM_ECHO"))
+		model->nent = fake->nent;
+	return 0;
+}
+
+static int vcpu_ioctl(struct fake *fake, unsigned int call, void *arg)
+{
+	struct kvm_cpuid2 *model = arg;
+
+	switch (call) {
+	case KVM_RUN:
+		return run(fake);
+	case KVM_GET_MP_STATE:
+		((struct kvm_mp_state *)arg)->mp_state = fake->mp_state;
+		return 0;
+	case KVM_GET_CPUID2:
+		return get(fake, model);
+	case KVM_SET_CPUID:
+	case KVM_SET_CPUID2:
+		if ((unsigned long)arg < 4096)
+			return fail(EFAULT);
+		if (model->nent > MAX_NENT)
+			return fail(E2BIG);
+		return call == KVM_SET_CPUID ? set_old(fake, arg) : set(fake, model->entries, model->nent);
+	}
+	return fail(ENOTTY);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	struct fake *fake = fd >= 0 && fd < MAX_FDS ? fakes[fd] : NULL;
+	int (*real)(int, unsigned long, ...) = (int (*)(int, unsigned long, ...))dlsym(RTLD_NEXT, "ioctl");
+	unsigned int call = request;
+	va_list args;
+	void *arg;
+	int ret;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (call == KVM_CREATE_VM)
+		return open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (call == KVM_CREATE_VCPU)
+		return create();
+	if (!fake)
+		return real(fd, request, arg);
+	if (call == FAKE_MP_STATE || call == FAKE_EXIT) {
+		*(call == FAKE_EXIT ? &fake->next_exit : &fake->mp_state) = (unsigned long)arg;
+		return 0;
+	}
+	pthread_mutex_lock(&fake->mutex);
+	ret = vcpu_ioctl(fake, call, arg);
+	pthread_mutex_unlock(&fake->mutex);
+	return ret;
+}
