@@ -1,0 +1,240 @@
+"""From an observation to a verdict: what was promised, what was seen, and which era explains the difference."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from cpuidlab.eras import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES, Era, eras
+from cpuidlab.errors import LabError
+from cpuidlab.kmsg import Record, is_suppression_note
+from cpuidlab.observation import ACCEPTED, Model, Observation
+
+_KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
+# Warnings about a slow or shared machine, usual under emulation; they are kept in the log and say nothing of KVM.
+_SLOW_MACHINE = re.compile(r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling")
+
+
+class Verdict(StrEnum):
+    """The meaning of each is in the README; an ERROR says nothing about the kernel."""
+
+    PASS = "PASS"  # noqa: S105 - no password
+    KNOWN = "KNOWN"
+    WARN = "WARN"
+    FAIL = "FAIL"
+    SKIP = "SKIP"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What an era promises for one test; None stands for "any".
+
+    `answer` is that of every call ("accepted" or an errno's name), None where no call is made. `lines` is how often
+    each of the two warning lines is due: once for each accepted call on a vCPU that has run. `defect`: what is expected
+    is a bug of the era.
+    """
+
+    answer: str | None
+    lines: int = 0
+    model: Model | None = None
+    guest: Literal["stable", "dies"] | None = "stable"
+    defect: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict; the first line of `reason` says it all."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a kernel showed when asked directly on a vCPU that has run: first the identical CPUID, then a changed one.
+
+    The lines are how many of the two different warning lines appeared (0 to 2).
+    """
+
+    identical: str
+    changed: str
+    lines_identical: int
+    lines_changed: int
+
+
+def discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
+    """One sentence for each thing that was seen to be other than expected, the weightiest first.
+
+    Raises LabError where something that must be known was not looked at.
+    """
+    return (
+        *_answer_discrepancies(expectation, observation),
+        *_line_discrepancies(expectation.lines, observation),
+        *_guest_discrepancies(expectation, observation),
+        *_model_discrepancies(expectation, observation),
+        *_noise(expectation.lines, observation.host_log),
+    )
+
+
+def judge(
+    expect: Callable[[Era], Expectation],
+    predicted: Era,
+    probed: Era | None,
+    observation: Observation,
+    *,
+    promise: str,
+    rerun: str,
+) -> Judgement:
+    """Judge an observation that the witnesses agree on.
+
+    `expect` says what an era promises for this test, `promise` is that promise in words, `rerun` the command that runs
+    just this test again.
+    """
+    wrong = discrepancies(expect(predicted), observation)
+    if not wrong:
+        if expect(predicted).defect:
+            return Judgement(Verdict.KNOWN, f"{observation.word}: the known defect of {_named(predicted)}")
+        return Judgement(Verdict.PASS, f"{observation.word}: {promise}")
+    explained = _later_era(expect, predicted, probed, observation)
+    if explained is not None:
+        commits = _commits(explained.commits_after(predicted))
+        text = f"{observation.word}: behaves as {explained.name} ({commits}, backported), not as {predicted.name}"
+        return Judgement(Verdict.WARN, "\n".join((text, *wrong)))
+    if probed is not None and predicted.later_than(probed):
+        wrong = (f"{wrong[0]} (behaves as before {_commits(probed.ended_by())})", *wrong[1:])
+    text = f"{wrong[0]}; promised by {_named(predicted)}: {promise}; rerun: {rerun}"
+    return Judgement(Verdict.FAIL, "\n".join((text, *wrong[1:])))
+
+
+def agree(observation: Observation, hook: Sequence[tuple[int, str]]) -> None:
+    """Raise LabError where two witnesses contradict each other; then nothing can be said about the kernel.
+
+    `hook` is what the hook's own log says of every set since the mark: vCPU and "accepted" or the errno's name.
+    """
+    told = sorted(((answer.vcpu, answer.answer) for answer in observation.answers), key=lambda one: one[0])
+    logged = sorted(hook, key=lambda one: one[0])  # live sets of different vCPUs may be logged in any order
+    fate = observation.fate
+    contradictions = (
+        (told != logged, f"the caller got {_answers(told)}, the hook's log has {_answers(logged)}"),
+        (observation.warned and not hook, "the host warned of a KVM_SET_CPUID that the hook never saw"),
+        (fate.alive and fate.exit_code is not None, f"QEMU is said to live and to have exited with {fate.exit_code}"),
+        (not fate.alive and fate.how is None, "the guest is gone and nobody can say how it ended"),
+        (not fate.alive and observation.guest is not None and observation.guest.stable,
+         f"the guest is said to be stable, and QEMU to be gone ({fate.how})"),
+    )  # fmt: skip
+    for contradicts, text in contradictions:
+        if contradicts:
+            raise LabError(f"the witnesses contradict each other: {text}; see the evidence folder, run it again")
+
+
+def candidates(probe: Probe) -> tuple[Era, ...]:
+    """The eras that fit what a probe showed, in order of history; some cannot be told apart by asking."""
+    return tuple(era for era in eras() if _fits(era, probe))
+
+
+def probe_era(probe: Probe, predicted: Era) -> Era | None:
+    """The era that a probe showed, None where none fits; where several do, the predicted one, else a sound one."""
+    fitting = candidates(probe)
+    if predicted in fitting:
+        return predicted
+    return min(fitting, key=lambda era: era.defect, default=None)
+
+
+def _fits(era: Era, probe: Probe) -> bool:
+    def due(answer: str) -> int:
+        return len(WARNING_LINES) if era.lines and answer == ACCEPTED else 0
+
+    return (
+        probe.identical in (era.identical, era.pending)
+        and probe.changed == era.changed
+        and probe.lines_identical == due(probe.identical)
+        and probe.lines_changed == due(probe.changed)
+    )
+
+
+def _later_era(
+    expect: Callable[[Era], Expectation], predicted: Era, probed: Era | None, observation: Observation
+) -> Era | None:
+    """The later era that explains what was seen: the probed one, or where a defect does not show the one without it."""
+    suspects = (probed,) if probed is not None else ()
+    if expect(predicted).defect:
+        suspects = (*suspects, *eras())
+    for era in suspects:
+        if era.later_than(predicted) and not discrepancies(expect(era), observation):
+            return era
+    return None
+
+
+def _answer_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
+    got = [(answer.vcpu, answer.answer) for answer in observation.answers]
+    if expectation.answer is None:
+        return (f"nothing was to be changed, but KVM_SET_CPUID was answered {_answers(got)}",) if got else ()
+    if not got:
+        raise LabError("KVM_SET_CPUID was never called, so the kernel was not tested; see the hook's log")
+    other = [one for one in got if one[1] != expectation.answer]
+    return (f"KVM_SET_CPUID was answered {_answers(other)} instead of {expectation.answer}",) if other else ()
+
+
+def _line_discrepancies(lines: int, observation: Observation) -> tuple[str, ...]:
+    least = min(lines, RATE_LIMIT_BURST)
+    found = []
+    for line in WARNING_LINES:
+        count = observation.line_count(line)
+        if count == 0 and lines:
+            found.append(f'the host log lacks the line "{line}"')
+        elif not least <= count <= lines:
+            due = f"{lines}" if least == lines else f"{least} to {lines}"
+            found.append(f'the host logged {count} times instead of {due}: "{line}"')
+    return tuple(found)
+
+
+def _guest_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
+    fate, guest = observation.fate, observation.guest
+    if expectation.guest is None:
+        return ()
+    if expectation.guest == "dies":
+        return ("the guest lived on instead of dying",) if fate.alive else ()
+    if not fate.alive:
+        after = "" if fate.seconds is None else f" after {fate.seconds:.1f} s"
+        return (f"the guest died{after} ({fate.how}) instead of staying stable",)
+    if guest is None:
+        raise LabError("nobody looked at the guest's health, so nothing can be said of it")
+    return () if guest.stable else (f"the guest is not stable: {'; '.join(guest.troubles) or 'no reason given'}",)
+
+
+def _model_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
+    if expectation.model is None or observation.model == expectation.model:
+        return ()
+    if observation.model is None:
+        if observation.fate.alive:
+            raise LabError("nobody read the CPUID back from KVM, so nothing can be said of it")
+        return ()
+    names = {"asked": "the one asked for", "before": "the one from before", "other": "neither of the two"}
+    return (f"KVM's CPUID afterwards is {names[observation.model]}, not {names[expectation.model]}",)
+
+
+def _noise(lines: int, log: Sequence[Record]) -> tuple[str, ...]:
+    """Lines that break the promised silence: any warning or worse, and whatever speaks of KVM."""
+    limited = lines > RATE_LIMIT_BURST
+    return tuple(
+        f'the host logged, at level {record.level}: "{record.text}"'
+        for record in log
+        if not (record.text in WARNING_LINES and record.level == WARNING_LEVEL)
+        and not (limited and is_suppression_note(record))
+        and (_KVM_LINE.search(record.text) or (record.level <= WARNING_LEVEL and not _SLOW_MACHINE.match(record.text)))
+    )
+
+
+def _answers(answers: Sequence[tuple[int, str]]) -> str:
+    return ", ".join(f"{answer} on vCPU {vcpu}" for vcpu, answer in answers) or "nothing"
+
+
+def _commits(commits: Sequence[str]) -> str:
+    return f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}"
+
+
+def _named(era: Era) -> str:
+    """An era with the commits that made it; the first era is named by the commits that ended it."""
+    return f"era {era.name} ({_commits(era.commits) if era.commits else 'before ' + _commits(era.ended_by())})"
