@@ -112,6 +112,7 @@ def test_a_trial_is_kept_until_qemu_or_the_kernel_changes(
 
 def test_missing_packages_are_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path / "bin", "dpkg-query", "echo ' installed=gcc  installed=make '", monkeypatch)
+    fake(tmp_path / "bin", "apt-cache", "echo Candidate: 1.0", monkeypatch)
     check = doctor._packages()
     assert not check.ok
     assert "cpuid" in check.found.split()
