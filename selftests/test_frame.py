@@ -149,7 +149,7 @@ def test_no_debian(machine: Machine) -> None:
 
 def test_an_old_python_is_named(machine: Machine) -> None:
     old = f'exec {sys.executable} -c "import sys; sys.version_info = (3, 10, 12); $2"'
-    machine.has("python3", f"[[ $1 == -V ]] && exec echo Python 3.10.12; {old}")
+    machine.has("python3", f"[[ $1 != -V ]] || {{ echo Python 3.10.12; exit; }}\n{old}")
     assert "Python 3.11 or newer is needed, python3 is Python 3.10.12" in fails_in_one_line(machine.setup())
 
 
