@@ -1,0 +1,89 @@
+"""Frozen rigs: each host and each guest on it is booted once, saved in the cache, and thawed for every test."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.profiles import PROFILES, Profile
+from cpuidlab.progress import say
+from cpuidlab.rig import Rig, Stage
+from cpuidlab.setups import Setup
+from cpuidlab.store import made
+from cpuidlab.waiting import Deadline
+
+FREEZE_SECONDS = 300.0
+BOOTS = 3  # 6.12.107 panics in some boots under QEMU 7.2's TCG: freezing may boot again, a test never does
+
+
+def frozen(setup: Setup, stage: Stage, profile: Profile) -> Path:
+    """The frozen rig at that stage, a folder; made where it is not in the cache yet."""
+    host = frozen_host(setup)
+    if stage == "host_ready":
+        return host / "host_ready"
+    return _frozen_guest(setup, host, profile) / stage
+
+
+def frozen_host(setup: Setup) -> Path:
+    """The folder that holds the host's stage host_ready, and how many boots it took."""
+
+    def make(folder: Path) -> None:
+        def boot(deadline: Deadline) -> None:
+            with Rig.cold(setup, deadline) as rig:
+                rig.freeze(folder / "host_ready")
+
+        _boots(setup.name, folder, boot)
+
+    return made("rigs", f"{setup.name}-host", setup.inputs, make)
+
+
+def open_rig(setup: Setup, stage: Stage, profile: str, deadline: Deadline, cold: bool = False) -> Rig:
+    """A running rig at that stage: thawed from the cache, or booted from the beginning with `cold`."""
+    guest = PROFILES[profile]
+    if not cold:
+        return Rig.thawed(setup, frozen(setup, stage, guest), deadline)
+    rig = Rig.cold(setup, deadline)
+    try:
+        if stage != "host_ready":
+            rig.start_guest(guest)
+        if stage == "guest_ready":
+            rig.run_guest()
+    except LabError:
+        rig.close()
+        raise
+    return rig
+
+
+def _frozen_guest(setup: Setup, host: Path, profile: Profile) -> Path:
+    """The folder that holds the stages guest_held and guest_ready of one guest."""
+
+    def make(folder: Path) -> None:
+        def boot(deadline: Deadline) -> None:
+            with Rig.thawed(setup, host / "host_ready", deadline, refreeze=True) as rig:
+                rig.start_guest(profile)
+                rig.freeze(folder / "guest_held")
+                rig.run_guest()
+                rig.freeze(folder / "guest_ready")
+
+        _boots(f"{setup.name} {profile.name}", folder, boot)
+
+    inputs = {"host": host.name, "command": profile.command()}
+    return made("rigs", f"{setup.name}-{profile.name}", inputs, make)
+
+
+def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
+    """Boot until it succeeds, at most BOOTS times, counted and shown; the count is kept in boots.json."""
+    for count in range(1, BOOTS + 1):
+        try:
+            boot(Deadline.after(FREEZE_SECONDS))
+        except LostVMError as error:
+            say(f"  !! boot {count} of {name} was lost: {error}")
+            if count == BOOTS:
+                text = f"{name} does not boot: lost {BOOTS} times, the last time: {error}"
+                raise LabError(text, error.evidence) from error
+            for partial in folder.iterdir():
+                shutil.rmtree(partial)
+        else:
+            (folder / "boots.json").write_text(json.dumps({"boots": count}) + "\n")
+            return

@@ -1,0 +1,149 @@
+"""The initramfs of the host and of the guest, assembled from the declared lists in guests/.
+
+An image's name is the hash of everything that was put in on purpose: the lists and scripts, each listed program's
+bytes, the kernel's modules, the keys. Built twice from the same inputs it is the same to the byte. The libraries
+that a program brings along are those of this machine at build time.
+"""
+
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from cpuidlab.command import run
+from cpuidlab.errors import UsageError
+from cpuidlab.kernels import Kernel
+from cpuidlab.keys import Keys
+from cpuidlab.paths import GUESTS, TOOLING
+from cpuidlab.store import file_digest, made
+
+DRACUT_INSTALL = "/usr/lib/dracut/dracut-install"
+SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+HOOK_IN_HOST = "lib/cpuidhook.so"
+
+
+def guest_image(kernel: Kernel, keys: Keys) -> Path:
+    """The guest's initramfs for `kernel`: a file."""
+    return _image("guest", kernel, keys, extra={}, programs=["health"])
+
+
+def host_image(kernel: Kernel, keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
+    """The host's initramfs for `kernel`, with the guest's kernel and image and the hook inside: a file."""
+    extra = {
+        "guest/vmlinuz": guest_kernel.vmlinuz,
+        "guest/initrd": guest_image(guest_kernel, keys),
+        HOOK_IN_HOST: hook,
+    }
+    return _image("host", kernel, keys, extra, programs=[])
+
+
+def hook_library() -> Path:
+    """The compiled hook: a shared library to be preloaded into QEMU."""
+    source = TOOLING / "hook" / "cpuidhook.c"
+
+    def compile_hook(folder: Path) -> None:
+        flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"]
+        run(["gcc", *flags, "-o", str(folder / "cpuidhook.so"), str(source), "-ldl"], seconds=60)
+
+    return made("hook", "cpuidhook", {"source": file_digest(source)}, compile_hook) / "cpuidhook.so"
+
+
+def _image(role: str, kernel: Kernel, keys: Keys, extra: dict[str, Path], programs: list[str]) -> Path:
+    files = _read_list(GUESTS / "common.list") + _read_list(GUESTS / role / "files.list")
+    modules = _read_list(GUESTS / role / "modules.list")
+    scripts = {"etc/inittab": GUESTS / "inittab", "etc/rc.common": GUESTS / "rc.common", "etc/rc": GUESTS / role / "rc"}
+    scripts |= {f"usr/bin/{name}": GUESTS / role / name for name in programs}
+    inputs = {"kernel": kernel.digest, "keys": keys.digest, "files": " ".join(files), "modules": " ".join(modules)}
+    inputs |= {name: _source_digest(path) for name, path in scripts.items()}
+    inputs |= {name: _source_digest(path) for name, path in extra.items()}
+    inputs |= {name: _source_digest(_find(name)) for name in files}
+
+    def assemble(folder: Path) -> None:
+        root = folder / "root"
+        _skeleton(root, keys)
+        run([DRACUT_INSTALL, "-D", str(root), "-l", "-a", *(str(_find(name)) for name in files)], seconds=120)
+        _install_modules(root, kernel, modules)
+        for name, path in (scripts | extra).items():
+            _copy(path, root / name)
+        _pack(root, folder / "initrd")
+        shutil.rmtree(root)
+
+    return made("images", f"{role}-{kernel.label}", inputs, assemble) / "initrd"
+
+
+def _read_list(path: Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@cache
+def _source_digest(path: Path) -> str:
+    return file_digest(path)
+
+
+@cache
+def _find(name: str) -> Path:
+    found = shutil.which(name, path=SEARCH_PATH)
+    if found:
+        return Path(found)
+    if Path(name).is_file():
+        return Path(name)
+    raise UsageError(f"{name} is not installed, and the images need it; 'make setup' installs what is needed")
+
+
+def _skeleton(root: Path, keys: Keys) -> None:
+    for folder in ("bin", "dev", "etc/dropbear", "lib/modules", "proc", "root/.ssh", "run", "sbin", "sys", "tmp"):
+        (root / folder).mkdir(parents=True)
+    (root / "init").symlink_to("sbin/init")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    (root / "etc/shells").write_text("/bin/sh\n")
+    _copy(keys.host_key_dropbear, root / "etc/dropbear/host_key", 0o600)
+    _copy(keys.client_public, root / "root/.ssh/authorized_keys", 0o600)
+    (root / "root/.ssh").chmod(0o700)
+    (root / "root").chmod(0o700)
+    for applet in run(["busybox", "--list-full"]).split():
+        link = root / applet
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.name != "busybox":
+            link.symlink_to("/bin/busybox")
+
+
+def _install_modules(root: Path, kernel: Kernel, modules: list[str]) -> None:
+    """Modules and their dependencies land under the kernel's own lib/modules/RELEASE."""
+    command = [
+        DRACUT_INSTALL,
+        "-D",
+        str(root),
+        "--kerneldir",
+        str(kernel.modules),
+        "--firmwaredirs",
+        "/nonexistent",
+        "-m",
+    ]
+    run([*command, *modules], seconds=120)
+    inside = root / "lib/modules" / kernel.release
+    stray = root / kernel.modules.relative_to("/")
+    if stray.is_dir() and not inside.exists():
+        stray.rename(inside)
+    run(["depmod", "-b", str(root), kernel.release], seconds=60)
+
+
+def _copy(source: Path, target: Path, mode: int | None = None) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    shutil.copy(source, target)
+    if mode is not None:
+        target.chmod(mode)
+
+
+def _pack(root: Path, image: Path) -> None:
+    """A newc cpio archive that depends on names, modes and bytes alone."""
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    for name in [*names, "."]:
+        os.utime(root / name, (0, 0), follow_symlinks=False)
+    listing = image.with_name("names")
+    listing.write_text("".join(f"{name}\n" for name in names))
+    pack = 'cpio --quiet -o -H newc --reproducible -R 0:0 <"$1" >"$2"'
+    run(["sh", "-c", pack, "sh", str(listing), str(image)], cwd=root, seconds=120)
+    listing.unlink()

@@ -1,0 +1,48 @@
+"""Named guests: what QEMU is told to build in the KVM host, and where its sockets and files lie there."""
+
+from dataclasses import dataclass
+
+GUEST_SSH_PORT = 2222
+QMP_SOCKET = "/run/qmp.sock"
+HOOK_SOCKET = "/run/hook.sock"
+HOOK_LOG = "/run/hook.log"
+CONSOLE = "/run/guest.console"
+STDERR = "/run/guest.stderr"
+EXIT = "/run/guest.exit"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One guest: memory in MiB, vCPUs at boot, vCPUs at most, and QEMU's CPU model."""
+
+    name: str
+    memory_mib: int
+    vcpus: int = 2
+    max_vcpus: int = 4
+    cpu: str = "host,host-phys-bits=on"
+
+    def command(self) -> str:
+        """The shell command that starts this guest's QEMU in the host, vCPUs made and not yet run (-S)."""
+        qemu = " ".join(
+            (
+                "qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -S",
+                f"-machine q35,accel=kvm -cpu {self.cpu} -m {self.memory_mib}",
+                f"-smp {self.vcpus},maxcpus={self.max_vcpus}",
+                "-kernel /guest/vmlinuz -initrd /guest/initrd -append 'console=ttyS0 quiet panic=-1'",
+                f"-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{GUEST_SSH_PORT}-:22",
+                "-device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci",
+                f"-serial file:{CONSOLE} -qmp unix:{QMP_SOCKET},server=on,wait=off",
+            )
+        )
+        hook = f"LD_PRELOAD=/lib/cpuidhook.so CPUIDHOOK_SOCKET={HOOK_SOCKET} CPUIDHOOK_LOG={HOOK_LOG}"
+        return f"({hook} {qemu} >{STDERR} 2>&1 </dev/null; echo $? >{EXIT}) >/dev/null 2>&1 &"
+
+
+# RAM above 4 GiB: q35 puts at most 2 GiB (2.75 GiB for smaller guests) below it.
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("small", memory_mib=256),
+        Profile("highmem", memory_mib=3072),
+    )
+}

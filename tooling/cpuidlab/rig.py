@@ -1,0 +1,157 @@
+"""A rig: a nested KVM host with its guest, at one stage of the ladder host_ready, guest_held, guest_ready."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeAlias, TypeVar
+
+from cpuidlab import kmsg, profiles
+from cpuidlab.carrier import TcgMachine
+from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.hook import Hook
+from cpuidlab.profiles import Profile
+from cpuidlab.qmp import Qmp
+from cpuidlab.setups import Setup
+from cpuidlab.ssh import Ssh, Stream
+from cpuidlab.streams import ChannelLines, as_socket
+from cpuidlab.waiting import Deadline, wait_for
+
+Stage: TypeAlias = Literal["host_ready", "guest_held", "guest_ready"]
+T = TypeVar("T")
+READ_KMSG = "/usr/bin/dd if=/dev/kmsg iflag=nonblock bs=8192 2>/dev/null"
+# one connection attempt, in seconds: a server that is just coming up may never answer the one it began with
+SSH_TRY_SECONDS = 10.0
+
+
+class Rig:
+    """A running host and, from guest_held on, its guest. Connections are made when they are first needed."""
+
+    def __init__(self, setup: Setup, machine: TcgMachine, deadline: Deadline) -> None:
+        """Take over a machine that runs; `deadline` holds for everything that is done with the rig."""
+        self.setup = setup
+        self.machine = machine
+        self.deadline = deadline
+
+    @classmethod
+    def cold(cls, setup: Setup, deadline: Deadline) -> "Rig":
+        """Boot the host: stage host_ready."""
+        rig = cls(setup, TcgMachine(f"host {setup.name}", setup.boot, deadline), deadline)
+        try:
+            rig.wait("the host to boot", lambda: "LAB: host up" in rig.machine.console() or None)
+            _ = rig.host
+        except LabError:
+            rig.machine.stop()
+            raise
+        return rig
+
+    @classmethod
+    def thawed(cls, setup: Setup, frozen: Path, deadline: Deadline, refreeze: bool = False) -> "Rig":
+        """Start a fresh copy of a frozen rig; with `refreeze` the copy can be frozen again."""
+        machine = TcgMachine(f"host {setup.name}", setup.boot, deadline, frozen, refreeze)
+        return cls(setup, machine, deadline)
+
+    @cached_property
+    def host(self) -> Ssh:
+        """SSH to the host."""
+        return self._ssh("host", lambda: self.machine.connect(self.deadline), self.machine.watch)
+
+    @cached_property
+    def guest(self) -> Ssh:
+        """SSH to the guest, through the host."""
+        _ = self.host
+        return self._ssh("guest", lambda: self.host.open_tcp(profiles.GUEST_SSH_PORT, self.deadline), self.watch)
+
+    @cached_property
+    def qmp(self) -> Qmp:
+        """QMP of the guest's QEMU."""
+        stream = self.host.open_program(f"socat - UNIX-CONNECT:{profiles.QMP_SOCKET}", self.deadline)
+        return Qmp("guest", as_socket(stream), self.deadline)
+
+    @cached_property
+    def hook(self) -> Hook:
+        """The library preloaded into the guest's QEMU."""
+        stream = self.host.open_program(f"socat - UNIX-CONNECT:{profiles.HOOK_SOCKET}", self.deadline)
+        return Hook(ChannelLines(stream, self.machine.watch))
+
+    def start_guest(self, profile: Profile) -> None:
+        """Start the guest's QEMU with its vCPUs held: stage guest_held."""
+        self.host.run(profile.command(), self.deadline)
+        there = f"[ -S {profiles.QMP_SOCKET} ] && echo up || [ ! -e {profiles.EXIT} ] || cat {profiles.STDERR}"
+
+        def answers() -> str | None:
+            return self.host.run(there, self.deadline).strip() or None
+
+        said = self.wait("the guest's QEMU", answers)
+        if said != "up":
+            raise LostVMError(f"the guest's QEMU ended at once on {self.setup.name}: {said.splitlines()[-1]}", said)
+        self.qmp.execute("query-status", self.deadline)
+
+    def run_guest(self) -> None:
+        """Let the held vCPUs run until SSH answers: stage guest_ready."""
+        self.qmp.execute("cont", self.deadline)
+        _ = self.guest
+
+    def freeze(self, folder: Path) -> None:
+        """Save the whole rig into `folder`, all connections closed, and let it go on."""
+        self.hang_up()
+        self.wait("the host's connections to end", lambda: self.machine.is_quiet(self.deadline) or None)
+        folder.mkdir()
+        self.machine.freeze(folder, self.deadline)
+
+    def host_log(self) -> tuple[kmsg.Record, ...]:
+        """The host's kernel log as it stands."""
+        return kmsg.parse(self.host.run(READ_KMSG, self.deadline, check=False))
+
+    def wait(self, what: str, look: Callable[[], T | None]) -> T:
+        """Wait within the rig's deadline, watching the host's machine."""
+        return wait_for(f"{what} on {self.setup.name}", look, self.deadline, self.machine.watch)
+
+    def watch(self) -> None:
+        """Raise LostVMError if the host's machine or the guest's QEMU is gone."""
+        self.machine.watch()
+        if "qmp" in self.__dict__:
+            self.qmp.watch()
+
+    def hang_up(self) -> None:
+        """Close every connection into the rig; the next use opens a new one."""
+        for name in ("hook", "qmp", "guest", "host"):
+            connection = self.__dict__.pop(name, None)
+            if connection is not None and name != "hook":
+                connection.close()
+
+    def close(self) -> None:
+        """End the rig and everything in it."""
+        try:
+            self.hang_up()
+        finally:
+            self.machine.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ssh(self, name: str, stream: Callable[[], Stream], watch: Callable[[], None]) -> Ssh:
+        last = ""
+
+        def attempt() -> Ssh | None:
+            nonlocal last
+            patience = self.deadline.within(SSH_TRY_SECONDS)
+            try:
+                return Ssh(f"{name} {self.setup.name}", stream(), self.setup.keys, patience, watch)
+            except LostVMError:
+                raise
+            except (LabError, OSError) as error:
+                last = str(error)
+                return None
+
+        try:
+            return wait_for(f"SSH to the {name} on {self.setup.name}", attempt, self.deadline, watch)
+        except LostVMError:
+            raise
+        except LabError as error:
+            raise LabError(f"{error}; the last attempt: {last}", self.machine.console()[-4000:]) from error

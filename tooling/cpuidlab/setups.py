@@ -1,0 +1,61 @@
+"""Everything that a nested host is made of, before anything runs: kernel, paging mode, images, keys."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from cpuidlab import images
+from cpuidlab.carrier import ACCEL, Boot, qemu_identity
+from cpuidlab.errors import UsageError
+from cpuidlab.kernels import Kernel, resolve
+from cpuidlab.keys import Keys, lab_keys
+
+GUEST_KERNEL = "6.1"
+PAGINGS = {"npt": "1", "shadow": "0"}
+WORDS = "console=ttyS0 quiet oops=panic panic=-1 init_on_free=1"  # freed pages are zero, so a frozen rig is small
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One nested host: kernel and paging mode ("npt" or "shadow")."""
+
+    kernel: Kernel
+    paging: str
+    guest_kernel: Kernel
+    keys: Keys
+
+    @property
+    def name(self) -> str:
+        """How this host is called in messages and in the cache, such as `5.10+warning-npt`."""
+        return f"{self.kernel.label}-{self.paging}"
+
+    @property
+    def accel(self) -> str:
+        """The accelerator that carries the host."""
+        return ACCEL
+
+    @cached_property
+    def boot(self) -> Boot:
+        """What the host boots; makes the images where they are not cached yet."""
+        initrd = images.host_image(self.kernel, self.keys, self.guest_kernel, images.hook_library())
+        return Boot(self.kernel.vmlinuz, initrd, f"{WORDS} lab.npt={PAGINGS[self.paging]}")
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What a frozen host depends on, as inputs of the store."""
+        return {
+            "kernel": self.kernel.digest,
+            "initrd": self.boot.initrd.parent.name,
+            "words": self.boot.words,
+            "machine": qemu_identity(),
+        }
+
+
+@cache
+def setup(host: str, paging: str) -> Setup:
+    """The setup that a host spec and a paging mode name.
+
+    Raises UsageError where there is no such kernel or paging mode, LabError where a kernel cannot be had.
+    """
+    if paging not in PAGINGS:
+        raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")
+    return Setup(resolve(host), paging, resolve(GUEST_KERNEL), lab_keys())

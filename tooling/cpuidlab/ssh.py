@@ -1,0 +1,94 @@
+"""SSH to one VM over a byte stream that somebody else has opened: the host's, or a channel through the host."""
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import TypeAlias
+
+import paramiko
+
+from cpuidlab.errors import LabError
+from cpuidlab.keys import Keys
+from cpuidlab.waiting import POLL_SECONDS, Deadline
+
+# a refused connection is raised, not logged: the lab tries again while a machine is coming up
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+Stream: TypeAlias = socket.socket | paramiko.Channel
+
+
+class Ssh:
+    """A logged-in SSH connection. Only the pinned host key is accepted."""
+
+    def __init__(self, name: str, stream: Stream, keys: Keys, deadline: Deadline, watch: Callable[[], None]) -> None:
+        """Log in over `stream`; `watch` raises LostVMError when the machine behind it is gone.
+
+        Raises LabError where the other side does not answer, shows another key or does not let us in.
+        """
+        self.name = name
+        self._watch = watch
+        try:
+            self._transport = paramiko.Transport(stream)
+            self._transport.banner_timeout = self._transport.auth_timeout = max(deadline.left(), 0.1)
+            options = self._transport.get_security_options()
+            options.kex = ("curve25519-sha256@libssh.org",)  # the only exchange; the fastest one under emulation
+            self._transport.start_client(timeout=max(deadline.left(), 0.1))
+            if self._transport.get_remote_server_key().get_base64() != keys.pinned:
+                raise LabError(f"{name} shows a host key that is not the lab's")
+            self._transport.auth_publickey("root", keys.client)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self.close()
+            watch()
+            raise LabError(f"{name} does not let us in over SSH: {error!r}") from error
+
+    def open_tcp(self, port: int, deadline: Deadline) -> paramiko.Channel:
+        """A byte stream to a port of that machine's own loopback."""
+        target = ("127.0.0.1", port)
+        try:
+            return self._transport.open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=deadline.left())
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._watch()
+            raise LabError(f"{self.name}: nothing answers at its port {port}: {error!r}") from error
+
+    def open_program(self, command: str, deadline: Deadline) -> paramiko.Channel:
+        """A byte stream to a program's standard input and output."""
+        try:
+            channel = self._transport.open_session(timeout=max(deadline.left(), 0.1))
+            channel.exec_command(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._watch()
+            raise LabError(f"{self.name}: cannot start '{command}' over SSH: {error!r}") from error
+        return channel
+
+    def run(self, command: str, deadline: Deadline, check: bool = True) -> str:
+        """Run `command` to its end and return what it printed on both streams.
+
+        Raises LabError where it does not end in time, where the connection breaks, and, with `check`, where it fails.
+        """
+        channel = self.open_program(command, deadline)
+        channel.set_combine_stderr(True)
+        channel.settimeout(POLL_SECONDS)
+        said = bytearray()
+        while not (channel.eof_received and channel.exit_status_ready() and not channel.recv_ready()):
+            try:
+                said += channel.recv(65536)
+            except TimeoutError:
+                self._still_alive(f"'{command}'", deadline, said)
+        text = said.decode(errors="replace")
+        status = channel.recv_exit_status()
+        channel.close()
+        if check and status != 0:
+            raise LabError(f"{self.name}: '{command}' failed with exit code {status}", text)
+        return text
+
+    def _still_alive(self, what: str, deadline: Deadline, said: bytearray) -> None:
+        self._watch()
+        if not self._transport.is_active():
+            raise LabError(f"{self.name}: SSH broke off during {what}", said.decode(errors="replace"))
+        if deadline.left() == 0:
+            raise LabError(f"{self.name}: {what} did not end in time", said.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if hasattr(self, "_transport"):
+            self._transport.close()

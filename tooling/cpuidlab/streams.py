@@ -1,0 +1,69 @@
+"""An SSH channel in the two forms that its users want: a socket for QMP, lines for the hook."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from paramiko import Channel
+
+from cpuidlab.errors import LabError
+from cpuidlab.waiting import POLL_SECONDS
+
+
+def as_socket(channel: Channel) -> socket.socket:
+    """A socket that speaks through `channel`: asyncio reads sockets only. Each closes with the other."""
+    ours, theirs = socket.socketpair()
+
+    def inward() -> None:
+        with theirs, suppress(OSError, EOFError):
+            while data := channel.recv(65536):
+                theirs.sendall(data)
+
+    def outward() -> None:
+        with suppress(OSError, EOFError):
+            while data := theirs.recv(65536):
+                channel.sendall(data)
+        with suppress(OSError, EOFError):
+            channel.close()
+
+    for pump in (inward, outward):
+        threading.Thread(target=pump, daemon=True).start()
+    return ours
+
+
+class ChannelLines:
+    """Lines over an SSH channel, for the hook's protocol."""
+
+    def __init__(self, channel: Channel, watch: Callable[[], None]) -> None:
+        """`watch` raises LostVMError when the machine behind the channel is gone."""
+        self._channel = channel
+        self._watch = watch
+        self._pending = b""
+        channel.settimeout(POLL_SECONDS)
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`; LabError where the other side is gone."""
+        try:
+            self._channel.sendall(data)
+        except OSError as error:
+            self._watch()
+            raise LabError(f"the hook's connection is gone: {error!r}") from error
+
+    def recv_line(self, deadline: float) -> str:
+        """The next line without its end; LabError where the connection ends or `deadline` (time.monotonic) passes."""
+        while b"\n" not in self._pending:
+            try:
+                data = self._channel.recv(65536)
+            except TimeoutError:
+                self._watch()
+                if time.monotonic() >= deadline:
+                    raise LabError("the hook did not answer in time") from None
+                continue
+            if not data:
+                self._watch()
+                raise LabError("the hook closed its connection")
+            self._pending += data
+        line, self._pending = self._pending.split(b"\n", 1)
+        return line.decode(errors="replace")
