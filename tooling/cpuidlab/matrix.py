@@ -37,7 +37,6 @@ _WEIGHT = {
         (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.KNOWN, Verdict.SKIP, Verdict.PASS)
     )
 }
-_PAGINGS = ("ept", "npt", "shadow")  # the usual ones, in this order
 
 
 Row = tuple[str, str]  # case, route
@@ -91,12 +90,11 @@ def write(cells: Sequence[Cell], path: Path) -> None:
 def grid(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> Grid:
     """Lay the cells out, in order of appearance; what is `planned` has its column even where nothing was tested."""
     places = dict.fromkeys([*planned, *((cell.host, cell.paging) for cell in cells)])
-    pagings = sorted({paging for _, paging in places}, key=lambda name: (name not in _PAGINGS, name))
     lightest_first = sorted(cells, key=lambda cell: _WEIGHT[cell.verdict], reverse=True)
     return Grid(
         rows=tuple(dict.fromkeys((cell.case, cell.route) for cell in cells)),
         hosts=tuple(dict.fromkeys(host for host, _ in places)),
-        pagings=tuple(pagings),
+        pagings=tuple(sorted({paging for _, paging in places})),
         cells={((cell.case, cell.route), (cell.host, cell.paging)): cell for cell in lightest_first},
     )
 
@@ -104,22 +102,23 @@ def grid(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> Grid:
 def summary(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> str:
     """One or two sentences that name every host that does not do what it promises, and what could not be tested."""
     broken = _hosts(cells, Verdict.FAIL)
-    tested = {cell.host for cell in cells if cell.verdict not in (Verdict.SKIP, Verdict.ERROR)}
+    tested = tuple(dict.fromkeys(c.host for c in cells if c.verdict not in (Verdict.SKIP, Verdict.ERROR)))
+    untested = grid(cells, planned).untested
+    limits = ", as far as tested" if untested or _hosts(cells, Verdict.ERROR) else ""
     if not tested:
         parts = ["No host was tested."]
     elif broken:
         verb = "does" if len(broken) == 1 else "do"
         head = f"{len(broken)} of {_count(len(tested), 'host')} {verb} not do what was promised"
-        parts = [f"{head}: {_list(broken, Verdict.FAIL)}."]
+        parts = [f"{head}: {_list(broken, 'FAIL')}."]
     elif len(tested) == 1:
-        parts = [f"The one host tested ({next(iter(tested))}) does what it promises."]
+        parts = [f"The one host tested ({tested[0]}) does what it promises{limits}."]
     else:
-        parts = [f"All {len(tested)} hosts do what they promise."]
+        parts = [f"All {len(tested)} hosts do what they promise{limits}."]
     for verdict, text in _ASIDES.items():
         hosts = _hosts(cells, verdict)
         if hosts:
             parts.append(f"{text}: {_list(hosts, verdict)}.")
-    untested = grid(cells, planned).untested
     return " ".join([*parts, *([f"Untested: {_count(untested, 'cell')}."] if untested else [])])
 
 

@@ -1,0 +1,242 @@
+import dataclasses
+
+import pytest
+from cpuidlab.eras import WARNING_LINES, Era, era, eras
+from cpuidlab.errors import LabError
+from cpuidlab.observation import (
+    Fate,
+    Model,
+    Observation,
+)
+from cpuidlab.verdict import (
+    Expectation,
+    Judgement,
+    Probe,
+    Verdict,
+    agree,
+    candidates,
+    discrepancies,
+    judge,
+    probe_era,
+)
+from observations import DEAD, REFUSED, SICK, SILENT, STABLE, WARNED, seen
+
+RERUN = "avocado run tests/after_run.py --hosts 5.10"
+
+
+def changed(one: Era) -> Expectation:
+    """What each era promises for a harmless change of two vCPUs that have run."""
+    accepted = one.changed == "accepted"
+    return Expectation(one.changed, lines=2 if one.lines else 0, model="asked" if accepted else "before")
+
+
+def pending(one: Era) -> Expectation:
+    """What each era promises for the identical model while a runtime bit waits for its update."""
+    model: Model | None = "other" if one.defect else None
+    return Expectation(one.pending, lines=2 if one.lines else 0, model=model, defect=one.defect)
+
+
+def judged(predicted: str, observation: Observation, probed: str | None = None) -> Judgement:
+    shown = era(probed) if probed else None
+    return judge(changed, era(predicted), shown, observation, promise="a harmless change", rerun=RERUN)
+
+
+def test_nothing_to_say() -> None:
+    assert discrepancies(changed(era("silent")), SILENT) == ()
+    assert discrepancies(changed(era("warn")), WARNED) == ()
+    assert discrepancies(changed(era("forbid-changed")), REFUSED) == ()
+    assert discrepancies(Expectation(None), seen(model=None)) == ()
+
+
+@pytest.mark.parametrize("missing", WARNING_LINES)
+def test_a_missing_line_is_quoted(missing: str) -> None:
+    texts = [line for line in WARNING_LINES * 2 if line != missing]
+    assert discrepancies(changed(era("warn")), seen("accepted", "accepted", texts=texts)) == (
+        f'the host log lacks the line "{missing}"',
+    )
+
+
+def test_a_line_too_few_and_a_line_too_many() -> None:
+    few = seen("accepted", "accepted", texts=WARNING_LINES)
+    found = discrepancies(changed(era("warn")), few)
+    assert found == tuple(f'the host logged 1 times instead of 2: "{line}"' for line in WARNING_LINES)
+    many = seen("accepted", "accepted", texts=WARNING_LINES * 3)
+    assert len(discrepancies(changed(era("warn")), many)) == 2
+
+
+@pytest.mark.parametrize(("count", "good"), [(9, False), (10, True), (30, True), (31, False)])
+def test_the_rate_limit(count: int, good: bool) -> None:
+    texts = [*WARNING_LINES * count, "kvm_mmu_after_set_cpuid: 20 callbacks suppressed"]
+    expectation = Expectation("accepted", lines=30)
+    assert (discrepancies(expectation, seen(*["accepted"] * 30, texts=texts)) == ()) is good
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "allowed"),
+    [
+        ("KVM: KVM_SET_CPUID{,2} after KVM_RUN may cause guest trouble", 4, False),
+        (WARNING_LINES[0], 6, False),
+        (WARNING_LINES[0], 4, False),
+        ("kvm [611]: vcpu0, guest rIP: 0xffffffff81070a24 unhandled rdmsr: 0x10a", 6, False),
+        ("kvm_set_cpuid: 3 callbacks suppressed", 4, False),
+        ("TCP: request_sock_TCP: Possible SYN flooding on port 22", 4, False),
+        ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s!", 0, False),
+        ("tun: Universal TUN/TAP device driver, 1.6", 6, True),
+        ("hrtimer: interrupt took 8412331 ns", 4, True),
+    ],
+)
+def test_silence(text: str, level: int, allowed: bool) -> None:
+    found = discrepancies(changed(era("silent")), seen("accepted", "accepted", texts=[text], level=level))
+    assert (found == ()) is allowed
+    assert allowed or text in found[0]
+
+
+def test_death_and_sickness() -> None:
+    promised = changed(era("silent"))
+    dead = seen("accepted", guest=None, fate=DEAD)
+    assert discrepancies(promised, dead) == ("the guest died after 0.4 s (triple fault) instead of staying stable",)
+    assert discrepancies(promised, seen("accepted", guest=SICK)) == ("the guest is not stable: oops: Oops: 0009 [#1]",)
+    dies = dataclasses.replace(promised, guest="dies")
+    assert discrepancies(dies, dead) == ()
+    assert discrepancies(dies, SILENT) == ("the guest lived on instead of dying",)
+    assert discrepancies(dataclasses.replace(promised, guest=None), seen("accepted", guest=None)) == ()
+
+
+def test_models_and_answers() -> None:
+    promised = changed(era("forbid-changed"))
+    assert discrepancies(promised, seen("EINVAL", model="other")) == (
+        "KVM's CPUID afterwards is neither of the two, not the one from before",
+    )
+    assert discrepancies(promised, seen("accepted", "EINVAL", model="before")) == (
+        "KVM_SET_CPUID was answered accepted on vCPU 0 instead of EINVAL",
+    )
+    assert "nothing was to be changed" in discrepancies(Expectation(None), SILENT)[0]
+    assert discrepancies(dataclasses.replace(promised, guest="dies"), seen("EINVAL", model=None, fate=DEAD)) == ()
+
+
+@pytest.mark.parametrize(
+    "observation", [seen("accepted", model=None), seen("accepted", guest=None), seen(guest=STABLE)]
+)
+def test_what_nobody_looked_at_is_a_lab_error(observation: Observation) -> None:
+    with pytest.raises(LabError):
+        discrepancies(changed(era("silent")), observation)
+
+
+def test_pass() -> None:
+    assert judged("warn", WARNED) == Judgement(Verdict.PASS, "warned: a harmless change")
+
+
+def test_fail_says_it_all_in_one_line() -> None:
+    half = seen("accepted", "accepted", texts=[WARNING_LINES[0], WARNING_LINES[0], "KVM: will not fail"])
+    verdict = judged("warn", half)
+    first, second = verdict.reason.split("\n")
+    assert verdict.verdict is Verdict.FAIL
+    assert first == (
+        f'the host log lacks the line "{WARNING_LINES[1]}"; '
+        f"promised by era warn (commit 63f5a1909f9e): a harmless change; rerun: {RERUN}"
+    )
+    assert second == 'the host logged, at level 4: "KVM: will not fail"'
+
+
+def test_a_backport_is_a_warning_that_names_it() -> None:
+    verdict = judged("warn", REFUSED, probed="forbid-changed")
+    assert verdict.verdict is Verdict.WARN
+    assert verdict.reason.split("\n")[0] == (
+        "refused EINVAL: behaves as forbid-changed (commits c6617c61e8fe, ee3a5f9e3d9b, backported), not as warn"
+    )
+    assert judged("silent", WARNED, probed="warn").verdict is Verdict.WARN
+
+
+def test_a_backport_excuses_only_what_it_promises() -> None:
+    assert judged("warn", seen("EINVAL", "EINVAL", model="other"), probed="forbid-changed").verdict is Verdict.FAIL
+    assert judged("warn", REFUSED).verdict is Verdict.FAIL
+    assert judged("warn", REFUSED, probed="warn").verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("predicted", "probed", "observation", "commit"),
+    [
+        ("forbid-changed", "silent", SILENT, "63f5a1909f9e"),
+        ("forbid-changed-l2", "warn", WARNED, "feb627e8d6f6"),
+        ("warn", "silent", SILENT, "63f5a1909f9e"),
+    ],
+)
+def test_an_earlier_era_is_a_broken_promise(predicted: str, probed: str, observation: Observation, commit: str) -> None:
+    verdict = judged(predicted, observation, probed)
+    assert verdict.verdict is Verdict.FAIL
+    assert f"(behaves as before commit {commit})" in verdict.reason.split("\n")[0]
+
+
+def test_the_known_defect() -> None:
+    def at(predicted: str, observation: Observation) -> Judgement:
+        return judge(pending, era(predicted), None, observation, promise="the same model again", rerun=RERUN)
+
+    refused = seen("EINVAL", "EINVAL", model="other")
+    assert at("false-refusal", refused).verdict is Verdict.KNOWN
+    assert "93da6af3ae56" in at("false-refusal", refused).reason
+    assert at("forbid-changed", refused).verdict is Verdict.FAIL
+    mended = at("false-refusal", SILENT)
+    assert mended.verdict is Verdict.WARN
+    assert "e2b43fb25243" in mended.reason
+    assert at("false-refusal", WARNED).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("predicted", eras(), ids=lambda one: one.name)
+def test_only_the_promised_behaviour_passes(predicted: Era) -> None:
+    fitting = {"silent": SILENT, "warn": WARNED}.get(predicted.name, REFUSED)
+    for observation in (SILENT, WARNED, REFUSED):
+        verdict = judge(changed, predicted, None, observation, promise="", rerun="").verdict
+        assert verdict is (Verdict.PASS if observation is fitting else Verdict.FAIL)
+
+
+def test_witnesses_that_agree() -> None:
+    agree(SILENT, [(1, "accepted"), (0, "accepted")])
+    agree(seen("accepted", guest=None, fate=DEAD), [(0, "accepted")])
+    agree(seen(model=None), [])
+
+
+@pytest.mark.parametrize(
+    ("observation", "hook", "words"),
+    [
+        (SILENT, [(0, "accepted")], "the caller got accepted on vCPU 0, accepted on vCPU 1, the hook's log has"),
+        (SILENT, [(0, "accepted"), (1, "EINVAL")], "EINVAL on vCPU 1"),
+        (seen(model=None, texts=WARNING_LINES), [], "the hook never saw"),
+        (seen("accepted", fate=DEAD), [(0, "accepted")], "said to be stable, and QEMU to be gone"),
+        (seen("accepted", fate=Fate(True, exit_code=1)), [(0, "accepted")], "have exited with 1"),
+        (seen("accepted", guest=None, fate=Fate(False)), [(0, "accepted")], "nobody can say how it ended"),
+    ],
+)
+def test_witnesses_that_contradict(observation: Observation, hook: list[tuple[int, str]], words: str) -> None:
+    with pytest.raises(LabError, match="contradict each other") as caught:
+        agree(observation, hook)
+    assert words in str(caught.value)
+
+
+FORBID = ["false-refusal", "forbid-changed", "forbid-changed-l2"]
+
+
+@pytest.mark.parametrize(
+    ("probe", "names"),
+    [
+        (Probe("accepted", "accepted", 0, 0), ["silent"]),
+        (Probe("accepted", "accepted", 2, 2), ["warn"]),
+        (Probe("EINVAL", "EINVAL", 0, 0), ["forbid-all", "false-refusal"]),
+        (Probe("accepted", "EINVAL", 0, 0), FORBID),
+        (Probe("accepted", "accepted", 1, 2), []),
+        (Probe("accepted", "accepted", 0, 2), []),
+        (Probe("accepted", "EINVAL", 0, 2), []),
+        (Probe("EINVAL", "accepted", 0, 0), []),
+        (Probe("EPERM", "EPERM", 0, 0), []),
+    ],
+)
+def test_probes(probe: Probe, names: list[str]) -> None:
+    assert [one.name for one in candidates(probe)] == names
+
+
+def test_the_predicted_era_wins_if_it_fits() -> None:
+    probe = Probe("accepted", "EINVAL", 0, 0)
+    for name in FORBID:
+        assert probe_era(probe, era(name)) == era(name)
+    assert probe_era(probe, era("warn")) == era("forbid-changed")
+    assert probe_era(Probe("EINVAL", "EINVAL", 0, 0), era("warn")) == era("forbid-all")
+    assert probe_era(Probe("EPERM", "EPERM", 0, 0), era("warn")) is None
