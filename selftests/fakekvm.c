@@ -20,6 +20,7 @@
 #include "fakekvm.h"
 
 #define MAX_FDS 64
+#define FIRST_FD 32	/* above whatever else comes and goes, so that a closed one is used again */
 #define MAX_NENT 256
 
 static struct fake {
@@ -38,8 +39,9 @@ static int fail(int err)
 
 static int create(void)
 {
-	int fd = memfd_create("fake-vcpu", MFD_CLOEXEC);
+	int low = memfd_create("fake-vcpu", MFD_CLOEXEC), fd = fcntl(low, F_DUPFD, FIRST_FD);
 
+	close(low);
 	if (fd < 0 || fd >= MAX_FDS || ftruncate(fd, 4096))
 		return fail(ENOMEM);
 	free(fakes[fd]);

@@ -95,7 +95,7 @@ class Hook:
         live: bool = False,
         seconds: float = 10,
     ) -> Answer:
-        """Set a model. `nent` is the count to tell KVM where it is not the model's; zero entries make up what is missing."""
+        """Set a model. `nent` is the count to tell KVM where it is not the model's; zero entries make up the rest."""
         count = len(model) if nent is None else nent
         entries = "".join(f"e {' '.join(f'{word:x}' for word in _words(entry, call))}\n" for entry in model)
         return self._answer(f"set {vcpu} {call} {count} {len(model)}\n{entries}", live, seconds)

@@ -294,6 +294,8 @@ static void load(void)
 	}
 	log_path = getenv("CPUIDHOOK_LOG");
 	socket_path = getenv("CPUIDHOOK_SOCKET");
+	if (socket_path && !*socket_path)
+		socket_path = NULL;
 }
 
 __attribute__((visibility("default")))
