@@ -31,8 +31,8 @@ _CONFIG = """\
 Dir::State "{folder}/state";
 Dir::State::status "{folder}/status";
 Dir::Cache "{folder}/cache";
-Dir::Cache::pkgcache "pkgcache.bin";
-Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
 Dir::Etc::sourcelist "{folder}/suite.sources";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
@@ -44,6 +44,7 @@ Acquire::Retries "3";
 Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
 Acquire::Languages "none";
+Acquire::GzipIndexes "true";
 #clear APT::Architectures;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -166,7 +167,7 @@ def _apt(suite: Suite, tool: str, *arguments: str, seconds: float, cwd: Path | N
     try:
         return command.run(line, seconds=seconds, cwd=cwd, env={**os.environ, "LC_ALL": "C"})
     except LabError as error:
-        reason = re.search(r"(?m)^(?:E|Err|W): *(.+)", error.evidence)
+        reason = re.search(r"(?m)^E: (.+)", error.evidence)
         raise LabError(
             f"apt cannot read {suite.name} from the mirror: {reason[1] if reason else error};"
             f" check the network or set {mirrors.VARIABLES[suite.archive]}",

@@ -30,6 +30,8 @@ COMPILERS = ("gcc-12", "gcc-13", "gcc-11", "gcc")
 # Debug information is stripped anyway; warnings of a compiler newer than the source are not errors in it.
 # BTF would need the kernel's vmlinux with its debug information.
 OPTIONS = ("CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "CONFIG_KVM_WERROR=", "CONFIG_WERROR=")
+# Messages are read here, so they must be English; the kernel's Makefile drops LC_ALL but heeds LANG.
+ENGLISH = {"LC_ALL": "C", "LANG": "C", "LANGUAGE": "C"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def rebuild(target: Target, patch: Path, into: Path) -> None:
     source = into / "source"
     shutil.copytree(tree.pristine, source)
     apply(patch, source)
-    with FileLock(str(tree.folder) + ".lock"):
+    with FileLock(str(tree.folder) + ".lock", timeout=store.LOCK_SECONDS):
         _sync(source, tree.common)
         _compile(tree, target, patch)
         _install(tree, target, into)
@@ -85,12 +87,13 @@ def rebuild(target: Target, patch: Path, into: Path) -> None:
 
 def apply(patch: Path, source: Path) -> None:
     """Apply a patch file to a source folder; UsageError with the file and hunk that do not fit."""
+    env = {**os.environ, **ENGLISH}
     line = ["patch", "-p1", "-f", "-r", "-", "--no-backup-if-mismatch", "-d", str(source), "-i", str(patch)]
     try:
-        command.run([*line, "--dry-run"], seconds=60)
+        command.run([*line, "--dry-run"], seconds=60, env=env)
     except LabError as error:
         raise UsageError(f"patch {patch} does not apply: {_reject(error.evidence)}") from error
-    command.run(line, seconds=60)
+    command.run(line, seconds=60, env=env)
 
 
 def depmod(root: Path, release: str) -> None:
@@ -145,13 +148,16 @@ def _wanted(target: Target) -> dict[str, str]:
     wanted = {}
     for role in ("headers", "common", "kbuild", "source"):
         choices = [name.format(release=target.release, abi=abi, series=series) for name in names[role]]
-        found = next((name for name in choices if target.version in listed.get(name, ())), None)
-        if found is None:
+        found = next((name for name in choices if name in listed), None)
+        if found and role == "kbuild" and target.version not in listed[found]:
+            wanted[found] = listed[found][0]  # only the tools: those of a near version do as well
+        elif found and target.version in listed[found]:
+            wanted[found] = target.version
+        else:
             raise UsageError(
                 f"KVM of {target.release} cannot be rebuilt: {target.suite.name} has no {' nor '.join(choices)}"
                 f" of version {target.version}"
             )
-        wanted[found] = target.version
     return wanted
 
 
@@ -183,20 +189,21 @@ def _compile(tree: Tree, target: Target, patch: Path) -> None:
     tree.unfinished.touch()
     try:
         jobs = len(os.sched_getaffinity(0))
-        command.run([*make, f"-j{jobs}", "modules"], seconds=BUILD_SECONDS, env={**os.environ, "LC_ALL": "C"})
+        command.run([*make, f"-j{jobs}", "modules"], seconds=BUILD_SECONDS, env={**os.environ, **ENGLISH})
     except LabError as error:
         log = tree.folder / "build.log"
         log.write_text(error.evidence)
         reason = _first_error(error.evidence, tree.common)
         if reason is None:
             raise LabError(f"KVM of {target.release} cannot be built: {error}", error.evidence) from error
+        tree.unfinished.unlink()  # make ended by itself and took away what did not compile
         raise UsageError(f"patch {patch} does not compile on {target.release}: {reason} (all of it: {log})") from error
     tree.unfinished.unlink()
 
 
 def _compiler(tree: Tree) -> str:
     """The compiler that the kernel was built with if it is installed, else the best one that is."""
-    named = re.findall(r"\bgcc-\d+", (tree.headers / ".kernelvariables").read_text())
+    named: list[str] = re.findall(r"\bgcc-\d+", (tree.headers / ".kernelvariables").read_text())
     for name in (*named, *COMPILERS):
         if shutil.which(name):
             return name
@@ -206,7 +213,10 @@ def _compiler(tree: Tree) -> str:
 def _first_error(output: str, root: Path) -> str | None:
     """The first line in which the compiler or modpost says that the source is wrong; None if there is none."""
     match = re.search(r"(?m)^(?:\S+:\d+:(?:\d+:)? (?:fatal )?error: .*|ERROR: modpost: .*)", output)
-    return match[0].replace(f"{root}/", "").replace("arch/x86/kvm/../../../", "") if match else None
+    if match is None:
+        return None
+    line: str = match[0]
+    return line.replace(f"{root}/", "").replace("arch/x86/kvm/../../../", "")
 
 
 def _install(tree: Tree, target: Target, into: Path) -> None:

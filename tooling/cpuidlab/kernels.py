@@ -47,6 +47,18 @@ class CatalogueRow:
     lack: str | None
 
 
+@contextmanager
+def _cache_trouble() -> Iterator[None]:
+    """Turn what the file system says against the cache into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise store.disk_full("kernels", "and their lists") from error
+        raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
+
+
+@_cache_trouble()
 def resolve(spec: str, refresh: bool = False) -> Kernel:
     """The kernel that a host spec names, fetched or rebuilt if it is not in the cache yet.
 
@@ -56,16 +68,16 @@ def resolve(spec: str, refresh: bool = False) -> Kernel:
     wanted = hostspec.parse(spec)
     if wanted.kind != "debian":
         raise UsageError(f"host '{spec}': {wanted.kind} hosts are not supported yet")
-    with _cache_trouble(spec):
-        base = newest_series(refresh) if wanted.base == "newest" else wanted.base
-        patch = patches.find(wanted.patch) if wanted.patch else None
-        if patch:
-            patch.check_series(_series(base))
-        kernel = _pinned(base) if not refresh else None
-        kernel = replace(kernel or _fetched(base, refresh), spec=spec, label=base)
-        return _patched(kernel, patch) if patch else kernel
+    base = newest_series(refresh) if wanted.base == "newest" else wanted.base
+    patch = patches.find(wanted.patch) if wanted.patch else None
+    if patch:
+        patch.check_series(_series(base))
+    kernel = _pinned(base) if not refresh else None
+    kernel = replace(kernel or _fetched(base, refresh), spec=spec, label=base)
+    return _patched(kernel, patch) if patch else kernel
 
 
+@_cache_trouble()
 def newest_series(refresh: bool = False) -> str:
     """The newest series, such as "7.3", of which the archive holds a finished build that can boot; then pinned."""
     pin = _pin("newest")
@@ -85,6 +97,7 @@ def newest_series(refresh: bool = False) -> str:
     return newest
 
 
+@_cache_trouble()
 def catalogue(refresh: bool = False) -> list[CatalogueRow]:
     """Every build in the archive, oldest first; without the network what is known from before, and that is said."""
     rows = []
@@ -212,14 +225,3 @@ def _write_pin(base: str, text: str) -> None:
     partial = pin.with_name(f"{base}.{os.getpid()}.partial")
     partial.write_text(text)
     partial.replace(pin)
-
-
-@contextmanager
-def _cache_trouble(label: str) -> Iterator[None]:
-    """Turn what the file system says against the cache into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise store.disk_full("kernel", label) from error
-        raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
