@@ -79,6 +79,7 @@ def test_what_ended_an_era() -> None:
     ends = {one.name: one.ended_by() for one in eras()}
     assert ends["silent"] == ("63f5a1909f9e",)
     assert ends["forbid-all"] == ("c6617c61e8fe", "ee3a5f9e3d9b")
+    assert ends["forbid-changed"] == ("b47b93c15b12",)
     assert ends["false-refusal"] == ("e2b43fb25243",)
     assert ends["forbid-changed-l2"] == ()
 

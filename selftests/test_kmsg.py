@@ -68,6 +68,7 @@ def test_matching_is_exact_in_text_and_level() -> None:
     records = kmsg.parse(HOST)
     assert len(kmsg.matching(records, WARNING_LINES[0], WARNING_LEVEL)) == 1
     assert kmsg.matching(records, WARNING_LINES[0] + " ", WARNING_LEVEL) == ()
+    assert kmsg.matching(records, WARNING_LINES[0][:-1], WARNING_LEVEL) == ()
     assert kmsg.matching(records, WARNING_LINES[0], 3) == ()
 
 

@@ -121,8 +121,9 @@ def test_the_weightiest_come_first() -> None:
 
 
 def test_the_page_trusts_nobody() -> None:
+    bad = cell(verdict=Verdict.FAIL, reason="<script>alert(1)</script>", evidence="javascript:alert(1)")
     page = html(
-        (cell(verdict=Verdict.FAIL, reason="<script>alert(1)</script>", evidence="javascript:alert(1)"),),
+        (bad, cell(paging="shadow", evidence="javascript:alert(2)")),
         header={"QEMU": "<b>7.2</b>"},
     )
     assert "<script>" not in page
