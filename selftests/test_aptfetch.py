@@ -24,12 +24,12 @@ Components: main
 Types: deb
 Enabled: no
 URIs: http://off.example/debian
-Suites: trixie trixie-updates
+Suites: trixie trixie-updates trixie-backports
 Components: main
 
 Types: deb
 URIs: http://vendor.example/tool
-Suites: bookworm
+Suites: bookworm bookworm-updates bookworm-backports
 Components: stable
 """
 ONE_LINE = """\
@@ -85,8 +85,10 @@ class Apt:
         self.lines: list[list[str]] = []
         self.fails = ""
 
-    def run(self, line: list[str], **_: object) -> str:
+    def run(self, line: list[str], **options: object) -> str:
         self.lines.append(line)
+        if "download" in line:
+            (Path(str(options["cwd"])) / "linux-a_2-1_amd64.deb").touch()
         if "update" in line and self.fails:
             raise LabError("apt-get failed", evidence=self.fails)
         if "pkgnames" in line:
@@ -163,5 +165,7 @@ def test_missing_keyring_says_what_to_install(apt: Apt, monkeypatch: pytest.Monk
 def test_fetch_asks_for_exact_versions_and_leaves_no_debs(apt: Apt, tmp_path: Path) -> None:
     aptfetch.packages(SUITE)
     aptfetch.fetch(SUITE, {"linux-a": "2-1"}, tmp_path / "out")
-    assert apt.lines[-1][-2:] == ["download", "linux-a=2-1"]
+    download, unpack = apt.lines[-2:]
+    assert download[-2:] == ["download", "linux-a=2-1"]
+    assert unpack[:2] == ["dpkg-deb", "-x"] and unpack[-1] == str(tmp_path / "out")
     assert [path.name for path in tmp_path.glob("out*")] == ["out"]

@@ -44,6 +44,13 @@ def test_patch_that_does_not_fit_names_file_and_hunk(tmp_path: Path, source: Pat
     assert (source / "virt/kvm/kvm_main.c").read_text() == BEFORE
 
 
+def test_patch_that_is_in_already(tmp_path: Path, source: Path) -> None:
+    patch = patch_file(tmp_path, diff("virt/kvm/kvm_main.c", BEFORE, AFTER))
+    kbuild.apply(patch, source)
+    with pytest.raises(UsageError, match=r"hunk 1 of virt/kvm/kvm_main\.c does not fit"):
+        kbuild.apply(patch, source)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
