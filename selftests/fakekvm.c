@@ -3,7 +3,8 @@
  * A stand-in for KVM, preloaded after the hook: it answers the few ioctls that the hook wraps or makes.
  * FAKEKVM_FORBID=1: a changed model is EINVAL once the vCPU has run. FAKEKVM_ECHO=1: GET leaves nent alone (before 6.5).
  * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
- * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN.
+ * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN. Unlike
+ * it every KVM_RUN has its effect, with immediate_exit too, so that a test need not win a race.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -52,8 +53,6 @@ static int create(void)
 
 static int run(struct fake *fake)
 {
-	if (fake->run->immediate_exit)
-		return fail(EINTR);
 	if (fake->mp_state != KVM_MP_STATE_UNINITIALIZED)
 		fake->has_run = true;
 	if (fake->next_exit == FAKE_EXIT_BROKEN)

@@ -23,7 +23,7 @@
 
 static struct cpu {
 	int fd;
-	atomic_bool stop;
+	atomic_bool stop, ready;
 	pthread_t thread;
 	struct kvm_run *run;
 } cpus[MAX_VCPUS];
@@ -38,12 +38,14 @@ static void ipi(int signal)
 
 static void *vcpu_thread(void *arg)
 {
+	int ret;
+
 	current = arg;
-	while (!current->stop) {
-		if (ioctl(current->fd, KVM_RUN, 0) < 0 && errno != EINTR)
-			break;
+	current->ready = true;
+	do {
+		ret = ioctl(current->fd, KVM_RUN, 0);
 		current->run->immediate_exit = 0;
-	}
+	} while (!current->stop && (ret == 0 || errno == EINTR));
 	return NULL;
 }
 
@@ -69,6 +71,17 @@ static int stop(struct cpu *cpu)
 	return pthread_join(cpu->thread, NULL);
 }
 
+static int start(struct cpu *cpu)
+{
+	int ret;
+
+	cpu->stop = cpu->ready = false;
+	ret = pthread_create(&cpu->thread, NULL, vcpu_thread, cpu);
+	while (!ret && !cpu->ready)
+		usleep(1000);
+	return ret;
+}
+
 static int obey(const char *verb, unsigned long id, unsigned long number)
 {
 	struct cpu *cpu = &cpus[id % MAX_VCPUS];
@@ -85,10 +98,8 @@ static int obey(const char *verb, unsigned long id, unsigned long number)
 		return ioctl(cpu->fd, FAKE_MP_STATE, number);
 	if (!strcmp(verb, "stop"))
 		return stop(cpu);
-	if (!strcmp(verb, "start")) {
-		cpu->stop = false;
-		return pthread_create(&cpu->thread, NULL, vcpu_thread, cpu);
-	}
+	if (!strcmp(verb, "start"))
+		return start(cpu);
 	if (strcmp(verb, "create"))
 		return -2;
 	cpu->fd = ioctl(0, KVM_CREATE_VCPU, id);

@@ -67,11 +67,17 @@ class FakeQemu:
     def events(self) -> list[str]:
         return [f"{event.kind} {event.by or ''} {event.vcpu}" for event in parse_log(self.log.read_text())]
 
-    def wait_running(self, vcpu: int = 0) -> None:
-        """Until the vCPU's thread is inside KVM_RUN."""
-        stop = time.monotonic() + 5
-        while not self.client().list()[vcpu].runs and time.monotonic() < stop:
-            time.sleep(0.01)
+    def runs(self) -> int:
+        """Calls of KVM_RUN so far."""
+        return sum(vcpu.runs for vcpu in self.client().list())
+
+    def start(self, vcpu: int = 0) -> None:
+        """Start the vCPU's thread and wait until it has called KVM_RUN."""
+        before, end = self.runs(), time.monotonic() + 10
+        self.do(f"start {vcpu}")
+        while self.runs() == before:
+            assert time.monotonic() < end
+            time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +145,7 @@ def test_stopped_after_run(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path, FAKEKVM_FORBID="1") as fake:
         fake.do("create 0")
         fake.do("set 0 3")
-        fake.do("start 0")
-        fake.wait_running()
+        fake.start()
         with pytest.raises(LabError, match="vcpu is running"):
             fake.client().set(0, OTHER)
         fake.do("stop 0")
@@ -154,8 +159,7 @@ def test_stopped_after_run(built: Path, tmp_path: Path) -> None:
 def test_live_is_done_in_the_vcpus_thread_while_it_runs(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path) as fake:
         fake.do("create 0")
-        fake.do("start 0")
-        fake.wait_running()
+        fake.start()
         hook = fake.client()
         assert hook.set(0, QEMUS_MODEL, live=True) == ACCEPTED
         assert hook.get(0, live=True) == QEMUS_MODEL
@@ -170,8 +174,7 @@ def test_live_request_that_timed_out_is_never_done(built: Path, tmp_path: Path) 
         fake.do("set 0 3")
         with pytest.raises(LabError, match="err 110"):
             fake.client().set(0, OTHER, live=True, seconds=0.1)
-        fake.do("start 0")
-        fake.wait_running()
+        fake.start()
         fake.do("stop 0")
         assert fake.client().get(0) == QEMUS_MODEL
         assert "set_cpuid2 hook 0" not in fake.events()
@@ -183,13 +186,12 @@ def test_log_tells_everything_in_order(built: Path, tmp_path: Path) -> None:
         fake.do("set 0 3")
         fake.client().set(0, OTHER)
         fake.do("exit 0 8")  # KVM_EXIT_SHUTDOWN
-        fake.do("start 0")
-        fake.wait_running()
+        fake.start()
         fake.do("stop 0")
         assert fake.do("set 0 3") == EINVAL  # QEMU must still see the errno
         fake.client().set(0, OTHER, 1)
         fake.do("exit 0 65535")
-        fake.do("start 0")
+        fake.start()
         fake.do("stop 0")
         events = parse_log(fake.log.read_text())
     told = [(e.kind, e.by, e.nent, e.ret, e.errno) for e in events]
@@ -212,8 +214,7 @@ def test_other_ends_of_a_guest_are_logged(built: Path, tmp_path: Path, reason: i
     with qemu(built, tmp_path) as fake:
         fake.do("create 3")
         fake.do(f"exit 3 {reason}")
-        fake.do("start 3")
-        fake.wait_running()
+        fake.start(3)
         fake.do("stop 3")
         assert fake.events() == ["create  3", "first_run  3", f"{kind}  3"]
 
@@ -222,12 +223,11 @@ def test_ap_that_waits_for_its_sipi_has_not_run(built: Path, tmp_path: Path) -> 
     with qemu(built, tmp_path) as fake:
         fake.do("create 0")
         fake.do("mp 0 1")  # KVM_MP_STATE_UNINITIALIZED
-        fake.do("start 0")
-        fake.wait_running()
+        fake.start()
         fake.do("stop 0")
         assert [(v.has_run, v.runs > 0) for v in fake.client().list()] == [(False, True)]
         fake.do("mp 0 0")
-        fake.do("start 0")
+        fake.start()
         fake.do("stop 0")
         assert fake.client().list()[0].has_run
 
@@ -236,8 +236,7 @@ def test_parked_vcpu_stays_and_a_fresh_one_in_the_same_fd_starts_anew(built: Pat
     with qemu(built, tmp_path) as fake:
         fd = fake.do("create 0").ret
         fake.do("set 0 3")
-        fake.do("start 0")
-        fake.wait_running()
+        fake.start()
         fake.do("stop 0")  # unplugged: the thread is gone, QEMU keeps the file
         with pytest.raises(LabError, match="err 110"):
             fake.client().get(0, live=True, seconds=0.1)
@@ -265,8 +264,7 @@ def test_odd_clients_disturb_nobody(built: Path, tmp_path: Path) -> None:
         gone = SocketStream(fake.socket)
         gone.send(b"get 0\n" * 100)
         gone.socket.close()
-        fake.do("start 0")
-        fake.wait_running()
+        fake.start()
         assert fake.client().get(0, live=True) == QEMUS_MODEL
         assert fake.do("stop 0") == ACCEPTED
         silent.send(b"list\n")
