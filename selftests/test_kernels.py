@@ -95,11 +95,17 @@ class Archive:
         self.lists: dict[str, dict[str, list[str]]] = {}
         self.asked: list[tuple[str, float]] = []
         self.gone: set[str] = set()
+        self.offline = False
 
     def packages(self, suite: Suite, max_age: float = aptfetch.FRESH_SECONDS) -> dict[str, list[str]]:
         self.asked.append((suite.name, max_age))
+        if self.offline:
+            raise LabError("no network")
         if max_age == 0:
             self.gone_are_known()
+        return self.lists.get(suite.name, {})
+
+    def known_packages(self, suite: Suite) -> dict[str, list[str]]:
         return self.lists.get(suite.name, {})
 
     def gone_are_known(self) -> None:
@@ -127,6 +133,7 @@ def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Archive:
     }
     fake.lists["trixie-backports"] = both("7.1.3", "7.1.3-1", "binary") | both("6.18.5", "6.18.5-1")
     monkeypatch.setattr(aptfetch, "packages", fake.packages)
+    monkeypatch.setattr(aptfetch, "known_packages", fake.known_packages)
     monkeypatch.setattr(aptfetch, "fetch", fake.fetch)
     monkeypatch.setattr(kbuild, "depmod", lambda root, release: None)
     return fake
@@ -195,6 +202,19 @@ def test_catalogue_marks_cached_and_lacking(archive: Archive) -> None:
     rows = {row.version: row for row in kernels.catalogue()}
     assert rows["5.10.262-1"].cached and not rows["5.10.259-1"].cached
     assert rows["7.1.3-1"].lack and rows["6.18.5-1"].lack is None
+
+
+def test_catalogue_shows_a_build_of_two_suites_once(archive: Archive) -> None:
+    for suite in ("bookworm", "bookworm-security"):
+        archive.lists[suite] = {"linux-image-6.1.0-50-cloud-amd64": ["6.1.176-1"]}
+    assert [row.series for row in kernels.catalogue()].count("6.1") == 1
+
+
+def test_catalogue_offline_asks_once_and_says_so(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    archive.offline = True
+    assert {row.series for row in kernels.catalogue(refresh=True)} == {"5.10", "6.18", "7.1"}
+    assert len(archive.asked) == 1
+    assert capsys.readouterr().err.count("no network; showing what is known from before") == 1
 
 
 def test_every_named_patch_has_its_file() -> None:

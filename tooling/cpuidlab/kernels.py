@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -99,18 +100,24 @@ def newest_series(refresh: bool = False) -> str:
 
 @_cache_trouble()
 def catalogue(refresh: bool = False) -> list[CatalogueRow]:
-    """Every build in the archive, oldest first; without the network what is known from before, and that is said."""
-    rows = []
+    """Every build in the archive, oldest first, by the package lists known from before or else fetched now.
+
+    `refresh` fetches all lists anew. After the first that cannot be fetched no other is tried, and that is said.
+    """
+    rows: list[Build] = []
+    max_age: float | None = 0.0 if refresh else math.inf
     for suite_row in builds.suite_rows():
-        try:
-            listed = aptfetch.packages(suite_row.suite, 0 if refresh else aptfetch.FRESH_SECONDS)
-        except (LabError, UsageError) as error:
-            say(f"  !! {suite_row.suite.name} is not shown: {error}")
-            continue
-        rows += builds.builds_in(suite_row, listed)
+        if max_age is not None:
+            try:
+                aptfetch.packages(suite_row.suite, max_age)
+            except (LabError, UsageError) as error:
+                say(f"  !! {error}; showing what is known from before")
+                max_age = None
+        rows += builds.builds_in(suite_row, aptfetch.known_packages(suite_row.suite))
+    once = {(build.release, build.version): build for build in rows}  # a security fix lies in its stable suite too
     return [
         CatalogueRow(b.series, b.release, b.version, b.suite.name, _folder(b).is_dir(), b.lack)
-        for b in sorted(rows, key=lambda build: build.order)
+        for b in sorted(once.values(), key=lambda build: build.order)
     ]
 
 
