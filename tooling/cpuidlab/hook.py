@@ -65,7 +65,7 @@ class HookEvent:
 
 class Hook:
     """One connection. Every method takes the seconds it may last and raises LabError with the raw line where the hook
-    says `err` or breaks the protocol; after that the connection is not used again, since its answers may be late ones.
+    says `err` or breaks the protocol. Without a whole answer the connection is not used again: the rest may come late.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -123,9 +123,9 @@ class Hook:
             if not line:
                 raise self._broken(line)
             lines.append(line)
+        self._usable = True
         if line.startswith("err "):
             raise LabError(f"the hook refused '{request.splitlines()[0]}': {line}")
-        self._usable = True
         return tuple(lines), line
 
     def _vcpu(self, line: str) -> Vcpu:
