@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cpuidlab import command, kbuild, patches
+from cpuidlab import buildtree, command, kbuild, patches
 from cpuidlab.aptfetch import Suite
 from cpuidlab.errors import LabError, UsageError
 
@@ -110,7 +110,7 @@ TARGET = kbuild.Target("5.10.0-1-cloud-amd64", "5.10.1-1", Suite("s", "main"), P
 def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     fake = Make()
     monkeypatch.setattr(command, "run", fake.run)
-    monkeypatch.setattr(kbuild, "_compiler", lambda tree: "gcc")
+    monkeypatch.setattr(buildtree, "compiler", lambda folder: "gcc")
     return fake
 
 

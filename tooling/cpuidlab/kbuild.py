@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cpuidlab import aptfetch, builds, command, store
+from cpuidlab import buildtree, command, store
 from cpuidlab.aptfetch import Suite
 from cpuidlab.errors import LabError, UsageError
 
@@ -25,13 +25,9 @@ SOURCES = (
     "arch/x86/kvm", "virt/kvm", "arch/x86/include/asm/kvm*.h", "arch/x86/include/uapi/asm/kvm*.h",
     "include/linux/kvm*.h", "include/uapi/linux/kvm*.h", "include/trace/events/kvm.h",
 )  # fmt: skip
-# The kernel's own compiler is looked for first, then these: old KVM does not compile with the newest.
-COMPILERS = ("gcc-12", "gcc-13", "gcc-11", "gcc")
 # Debug information is stripped anyway; warnings of a compiler newer than the source are not errors in it.
 # BTF would need the kernel's vmlinux with its debug information.
 OPTIONS = ("CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=", "CONFIG_KVM_WERROR=", "CONFIG_WERROR=")
-# Messages are read here, so they must be English; the kernel's Makefile drops LC_ALL but heeds LANG.
-ENGLISH = {"LC_ALL": "C", "LANG": "C", "LANGUAGE": "C"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def rebuild(target: Target, patch: Path, into: Path) -> None:
 
 def apply(patch: Path, source: Path) -> None:
     """Apply a patch file to a source folder; UsageError with the file and hunk that do not fit."""
-    env = {**os.environ, **ENGLISH}
+    env = {**os.environ, **buildtree.ENGLISH}
     line = ["patch", "-p1", "-f", "-r", "-", "--no-backup-if-mismatch", "-d", str(source), "-i", str(patch)]
     try:
         command.run([*line, "--dry-run"], seconds=60, env=env)
@@ -120,9 +116,8 @@ def _reject(output: str) -> str:
 
 def _unpack(target: Target, folder: Path) -> None:
     """Lay out headers, common headers, kbuild's tools and KVM's source as one tree that can be moved."""
-    aptfetch.fetch(target.suite, _wanted(target), folder / "deb")
-    (folder / "deb/usr").rename(folder / "usr")
-    shutil.rmtree(folder / "deb")
+    roles = (*buildtree.HEADERS, "source")
+    buildtree.unpack(target.release, target.version, target.suite, roles, folder)
     src = folder / "usr/src"
     archive = next(src.glob("linux-source-*.tar.xz"))
     pristine = folder / "pristine"
@@ -131,34 +126,8 @@ def _unpack(target: Target, folder: Path) -> None:
     only = ["--strip-components=1", "--wildcards", "--no-wildcards-match-slash", *patterns]
     command.run(["tar", "-C", str(pristine), "-xf", str(archive), *only], seconds=300)
     archive.unlink()
-    abi = target.release.removesuffix(builds.data()["build"]["flavour"])
-    (src / f"linux-headers-{abi}-common").rename(src / "common")
-    (src / f"linux-headers-{target.release}").rename(src / "headers")
     # KVM's Makefile may name its folder relative to the folder that make runs in.
     (src / "headers/arch/x86/kvm").symlink_to("../../../common/arch/x86/kvm")
-    shutil.rmtree(folder / "usr/share", ignore_errors=True)
-
-
-def _wanted(target: Target) -> dict[str, str]:
-    """The packages (name to version) that the tree is made from."""
-    listed = aptfetch.packages(target.suite)
-    names = builds.data()["build"]
-    abi = target.release.removesuffix(names["flavour"])
-    series = "{}.{}".format(*builds.upstream(target.version))
-    wanted = {}
-    for role in ("headers", "common", "kbuild", "source"):
-        choices = [name.format(release=target.release, abi=abi, series=series) for name in names[role]]
-        found = next((name for name in choices if name in listed), None)
-        if found and role == "kbuild" and target.version not in listed[found]:
-            wanted[found] = listed[found][0]  # only the tools: those of a near version do as well
-        elif found and target.version in listed[found]:
-            wanted[found] = target.version
-        else:
-            raise UsageError(
-                f"KVM of {target.release} cannot be rebuilt: {target.suite.name} has no {' nor '.join(choices)}"
-                f" of version {target.version}"
-            )
-    return wanted
 
 
 def _sync(source: Path, into: Path) -> None:
@@ -177,19 +146,15 @@ def _sync(source: Path, into: Path) -> None:
 
 
 def _compile(tree: Tree, target: Target, patch: Path) -> None:
-    # The tree has its final place only now, so its absolute include is mended now; an unchanged file stays untouched.
-    makefile = tree.headers / "Makefile"
-    include = f"include {tree.common}/Makefile\n"
-    if makefile.read_text() != include:
-        makefile.write_text(include)
+    buildtree.mend(tree.folder)  # it has its final place only now
     kvm = tree.common / "arch/x86/kvm"
-    make = ["make", "-C", str(tree.headers), f"M={kvm}", f"CC={_compiler(tree)}", *OPTIONS]
+    make = ["make", "-C", str(tree.headers), f"M={kvm}", f"CC={buildtree.compiler(tree.folder)}", *OPTIONS]
     if tree.unfinished.exists():
         command.run([*make, "clean"], seconds=120)
     tree.unfinished.touch()
     try:
         jobs = len(os.sched_getaffinity(0))
-        command.run([*make, f"-j{jobs}", "modules"], seconds=BUILD_SECONDS, env={**os.environ, **ENGLISH})
+        command.run([*make, f"-j{jobs}", "modules"], seconds=BUILD_SECONDS, env={**os.environ, **buildtree.ENGLISH})
     except LabError as error:
         log = tree.folder / "build.log"
         log.write_text(error.evidence)
@@ -199,15 +164,6 @@ def _compile(tree: Tree, target: Target, patch: Path) -> None:
         tree.unfinished.unlink()  # make ended by itself and took away what did not compile
         raise UsageError(f"patch {patch} does not compile on {target.release}: {reason} (all of it: {log})") from error
     tree.unfinished.unlink()
-
-
-def _compiler(tree: Tree) -> str:
-    """The compiler that the kernel was built with if it is installed, else the best one that is."""
-    named: list[str] = re.findall(r"\bgcc-\d+", (tree.headers / ".kernelvariables").read_text())
-    for name in (*named, *COMPILERS):
-        if shutil.which(name):
-            return name
-    raise UsageError("gcc is not installed; 'make setup' installs what is needed")
 
 
 def _first_error(output: str, root: Path) -> str | None:

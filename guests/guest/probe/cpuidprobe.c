@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Guest side of kvm-cpuid-lab: one page of a process's address space whose page-table entries are chosen by hand, to
+ * see whether the CPU that runs the guest still finds fault with them. For throw-away guests only.
+ *
+ * Each opening of /proc/cpuidprobe is one mapping of its process; closing it (or the process's end) takes it away.
+ * A command is written, then its answer is read, one line:
+ *
+ *   map LEVEL ADDRESS BITS	ok va=0x...		LEVEL 1, 2, 3: a page of 4 KiB, 2 MiB, 1 GiB; ADDRESS: guest
+ *						physical, hex, or "ram": the page around a word of the module's own;
+ *						BITS: hex, set in every entry above the page's own (0x100 is what AMD
+ *						reserves in the two upper levels and Intel ignores)
+ *   read			ok value=0x...		eight bytes at the page's start, or the module's word ("ram")
+ *				fault error_code=0x...	the read was answered by a page fault; 0x9: present, reserved bit
+ *
+ * The mapping hangs in a free slot of the upper half of the process's top table, where only this process sees it.
+ */
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/proc_fs.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <linux/tracepoint.h>
+#include <linux/uaccess.h>
+#include <asm/io.h>
+#include <asm/pgtable.h>
+
+/* The 16 slots from 0xffff800000000000 are a guard hole, Documentation/x86/x86_64/mm.rst. */
+#define FIRST_SLOT 256
+#define SLOTS 16
+#define LEVELS 3
+#define TABLE_FLAGS (_PAGE_PRESENT | _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY)
+#define PAGE_FLAGS (_PAGE_PRESENT | _PAGE_ACCESSED | _PAGE_DIRTY)
+#define WORD 0x6472617567646e61ULL
+
+struct probe {
+	struct mm_struct *mm; /* whose top table holds the mapping; NULL: none yet */
+	unsigned long *slot;
+	unsigned long *tables[LEVELS];
+	unsigned long va;
+	char answer[64];
+	size_t left; /* bytes of the answer that were not read yet */
+};
+
+static DEFINE_MUTEX(lock); /* one command at a time; also guards the two below */
+static unsigned long watched; /* the address that is being read */
+static unsigned long error_code; /* of the last page fault there */
+static u64 *word; /* alone in its page */
+static struct tracepoint *fault_event;
+
+static void on_fault(void *data, unsigned long address, struct pt_regs *regs, unsigned long code)
+{
+	if (READ_ONCE(watched) && address == READ_ONCE(watched))
+		WRITE_ONCE(error_code, code);
+}
+
+static void find_fault_event(struct tracepoint *event, void *data)
+{
+	if (!strcmp(event->name, "page_fault_kernel"))
+		fault_event = event;
+}
+
+static unsigned long *free_slot(struct mm_struct *mm)
+{
+	unsigned long *slot = (unsigned long *)mm->pgd + FIRST_SLOT;
+
+	for (int i = 0; i < SLOTS; i++)
+		if (!READ_ONCE(slot[i]))
+			return slot + i;
+	return NULL;
+}
+
+static void forget_translation(void *va)
+{
+	asm volatile("invlpg (%0)" ::"r"(va) : "memory");
+}
+
+static void unmap(struct probe *probe)
+{
+	if (probe->mm) {
+		WRITE_ONCE(*probe->slot, 0);
+		/* A CPU that has this mm under another PCID flushes it when it next comes to the mm. */
+		atomic64_inc(&probe->mm->context.tlb_gen);
+		on_each_cpu(forget_translation, (void *)probe->va, 1);
+		mmdrop(probe->mm);
+		probe->mm = NULL;
+	}
+	for (int i = 0; i < LEVELS; i++) {
+		free_page((unsigned long)probe->tables[i]);
+		probe->tables[i] = NULL;
+	}
+}
+
+/* Fill one table a level from the page's own upwards, and hang the topmost into the process's top table. */
+static int map(struct probe *probe, unsigned int level, u64 address, u64 bits)
+{
+	u64 offset = address & ((1ULL << (PAGE_SHIFT + 9 * (level - 1))) - 1);
+	u64 entry = (address - offset) | PAGE_FLAGS | (level > 1 ? _PAGE_PSE : 0);
+	struct mm_struct *mm = current->mm;
+	unsigned long *slot = free_slot(mm);
+
+	if (!slot)
+		return -EBUSY;
+	for (int i = level - 1; i < LEVELS; i++) {
+		probe->tables[i] = (unsigned long *)get_zeroed_page(GFP_KERNEL);
+		if (!probe->tables[i]) {
+			unmap(probe);
+			return -ENOMEM;
+		}
+		probe->tables[i][0] = entry;
+		entry = virt_to_phys(probe->tables[i]) | TABLE_FLAGS | bits;
+	}
+	mmgrab(mm); /* keeps the top table until release, which comes after the process has dropped it */
+	probe->mm = mm;
+	probe->slot = slot;
+	probe->va = (unsigned long)((s64)((u64)(slot - (unsigned long *)mm->pgd) << 55) >> 16) + offset;
+	WRITE_ONCE(*slot, entry);
+	return 0;
+}
+
+static int do_map(struct probe *probe, const char *text)
+{
+	unsigned int level;
+	u64 address, bits;
+	int error;
+
+	if (sscanf(text, "map %u ram %llx", &level, &bits) == 2)
+		address = virt_to_phys(word);
+	else if (sscanf(text, "map %u %llx %llx", &level, &address, &bits) != 3)
+		return -EINVAL;
+	if (level < 1 || level > LEVELS || probe->mm)
+		return -EINVAL;
+	error = map(probe, level, address, bits);
+	if (!error)
+		probe->left = scnprintf(probe->answer, sizeof(probe->answer), "ok va=0x%lx\n", probe->va);
+	return error;
+}
+
+static int do_read(struct probe *probe)
+{
+	char *answer = probe->answer;
+	u64 value;
+
+	if (probe->mm != current->mm) /* a child, or nothing is mapped */
+		return -EINVAL;
+	WRITE_ONCE(error_code, 0);
+	WRITE_ONCE(watched, probe->va);
+	if (copy_from_kernel_nofault(&value, (void *)probe->va, sizeof(value)))
+		probe->left = scnprintf(answer, sizeof(probe->answer), "fault error_code=0x%lx\n", READ_ONCE(error_code));
+	else
+		probe->left = scnprintf(answer, sizeof(probe->answer), "ok value=0x%llx\n", value);
+	WRITE_ONCE(watched, 0);
+	return 0;
+}
+
+static int probe_open(struct inode *inode, struct file *file)
+{
+	file->private_data = kzalloc(sizeof(struct probe), GFP_KERNEL);
+	return file->private_data ? stream_open(inode, file) : -ENOMEM;
+}
+
+static ssize_t probe_write(struct file *file, const char __user *from, size_t size, loff_t *at)
+{
+	struct probe *probe = file->private_data;
+	char text[64] = "";
+	int error = -EINVAL;
+
+	if (size >= sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, from, size))
+		return -EFAULT;
+	mutex_lock(&lock);
+	if (strstarts(text, "map "))
+		error = do_map(probe, text);
+	else if (!strcmp(text, "read\n"))
+		error = do_read(probe);
+	mutex_unlock(&lock);
+	return error ?: size;
+}
+
+static ssize_t probe_read(struct file *file, char __user *to, size_t size, loff_t *at)
+{
+	struct probe *probe = file->private_data;
+
+	mutex_lock(&lock);
+	size = min(size, probe->left);
+	if (copy_to_user(to, probe->answer + strlen(probe->answer) - probe->left, size))
+		size = -EFAULT;
+	else
+		probe->left -= size;
+	mutex_unlock(&lock);
+	return size;
+}
+
+static int probe_release(struct inode *inode, struct file *file)
+{
+	unmap(file->private_data);
+	kfree(file->private_data);
+	return 0;
+}
+
+static const struct proc_ops probe_ops = {
+	.proc_open = probe_open,
+	.proc_read = probe_read,
+	.proc_write = probe_write,
+	.proc_release = probe_release,
+};
+
+static int __init probe_init(void)
+{
+	int error;
+
+	if (pgtable_l5_enabled()) /* the top table would be another one */
+		return -EOPNOTSUPP;
+	for_each_kernel_tracepoint(find_fault_event, NULL);
+	if (!fault_event)
+		return -ENOENT;
+	word = (u64 *)get_zeroed_page(GFP_KERNEL);
+	if (!word)
+		return -ENOMEM;
+	*word = WORD;
+	error = tracepoint_probe_register(fault_event, on_fault, NULL);
+	if (error)
+		goto no_event;
+	error = -ENOMEM;
+	if (!proc_create("cpuidprobe", 0600, NULL, &probe_ops))
+		goto no_file;
+	return 0;
+
+no_file:
+	tracepoint_probe_unregister(fault_event, on_fault, NULL);
+	tracepoint_synchronize_unregister();
+no_event:
+	free_page((unsigned long)word);
+	return error;
+}
+
+static void __exit probe_exit(void)
+{
+	remove_proc_entry("cpuidprobe", NULL); /* waits for open files' calls, then releases them */
+	tracepoint_probe_unregister(fault_event, on_fault, NULL);
+	tracepoint_synchronize_unregister();
+	free_page((unsigned long)word);
+}
+
+module_init(probe_init);
+module_exit(probe_exit);
+MODULE_DESCRIPTION("Page-table probe of kvm-cpuid-lab");
+MODULE_LICENSE("GPL");

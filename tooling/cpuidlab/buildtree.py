@@ -1,0 +1,71 @@
+"""A kernel's build tree from Debian's headers packages: usr/src/headers and usr/src/common; modules compile there."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpuidlab import aptfetch, builds
+from cpuidlab.aptfetch import Suite
+from cpuidlab.errors import UsageError
+
+RECIPE = "1"  # raised when `unpack` makes another tree of the same packages
+HEADERS = ("headers", "common", "kbuild")  # the roles of the packages, as tooling/kernels.toml names them
+# The kernel's own compiler is looked for first, then these: an old kernel does not compile with the newest.
+COMPILERS = ("gcc-12", "gcc-13", "gcc-11", "gcc")
+# make's messages are read, so they must be English; the kernel's Makefile drops LC_ALL but heeds LANG.
+ENGLISH = {"LC_ALL": "C", "LANG": "C", "LANGUAGE": "C"}
+
+
+def unpack(release: str, version: str, suite: Suite, roles: Sequence[str], folder: Path) -> None:
+    """Fetch the packages of those roles for a kernel (`uname -r`, package version) and lay `folder`/usr out."""
+    aptfetch.fetch(suite, _wanted(release, version, suite, roles), folder / "deb")
+    (folder / "deb/usr").rename(folder / "usr")
+    shutil.rmtree(folder / "deb")
+    src = folder / "usr/src"
+    (src / f"linux-headers-{_abi(release)}-common").rename(src / "common")
+    (src / f"linux-headers-{release}").rename(src / "headers")
+    shutil.rmtree(folder / "usr/share", ignore_errors=True)
+
+
+def mend(folder: Path) -> None:
+    """Point the tree's absolute include at the place where it lies now; an unchanged file stays untouched."""
+    makefile = folder / "usr/src/headers/Makefile"
+    include = f"include {folder}/usr/src/common/Makefile\n"
+    if makefile.read_text() != include:
+        makefile.write_text(include)
+
+
+def compiler(folder: Path) -> str:
+    """The compiler that the kernel was built with if it is installed, else the best one that is."""
+    variables = (folder / "usr/src/headers/.kernelvariables").read_text()
+    named: list[str] = re.findall(r"\bgcc-\d+", variables)
+    for name in (*named, *COMPILERS):
+        if shutil.which(name):
+            return name
+    raise UsageError("gcc is not installed; 'make setup' installs what is needed")
+
+
+def _abi(release: str) -> str:
+    flavour: str = builds.data()["build"]["flavour"]
+    return release.removesuffix(flavour)
+
+
+def _wanted(release: str, version: str, suite: Suite, roles: Sequence[str]) -> dict[str, str]:
+    """The packages (name to version) that the tree is made from."""
+    listed = aptfetch.packages(suite)
+    series = "{}.{}".format(*builds.upstream(version))
+    wanted = {}
+    for role in roles:
+        names: list[str] = builds.data()["build"][role]
+        choices = [name.format(release=release, abi=_abi(release), series=series) for name in names]
+        found = next((name for name in choices if name in listed), None)
+        if found and role == "kbuild" and version not in listed[found]:
+            wanted[found] = listed[found][0]  # only the tools: those of a near version do as well
+        elif found and version in listed[found]:
+            wanted[found] = version
+        else:
+            raise UsageError(
+                f"no module of {release} can be built: {suite.name} has no {' nor '.join(choices)} of version {version}"
+            )
+    return wanted
