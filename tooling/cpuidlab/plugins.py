@@ -1,0 +1,179 @@
+"""Avocado's plug-ins: the options of `avocado run`, the variants host x paging, and the matrix after the job.
+
+Heavy modules are imported when a job needs them: every `avocado` command loads this one.
+"""
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from avocado.core.extension_manager import PluginPriority
+from avocado.core.output import LOG_UI
+from avocado.core.plugin_interfaces import CLI, JobPost, Varianter
+from avocado.core.settings import settings
+from avocado.core.tree import TreeNode
+
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.paths import PROJECT
+
+if TYPE_CHECKING:
+    from cpuidlab.plan import Plan
+
+SECTION = "cpuidlab"
+USAGE, UNTESTED, INTERRUPTED = 2, 125, 130
+AVOCADO_INTERRUPTED = 8  # avocado.core.exit_codes.AVOCADO_JOB_INTERRUPTED
+
+# key, type, help; the defaults stand in avocado.cfg
+OPTIONS = (
+    ("hosts", str, "hosts to test, comma-separated, such as 5.10,5.10+warning,newest"),
+    ("paging", str, "paging modes of the host's KVM, comma-separated: npt, shadow"),
+    ("era", str, "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
+    ("cold", bool, "boot a rig from the beginning for every test instead of thawing a frozen one"),
+)
+
+
+class Options(CLI):  # type: ignore[misc]  # Avocado has no types
+    """The options of `avocado run`, and defaults of Avocado's own that depend on this machine."""
+
+    name = SECTION
+    description = "Options of the CPUID lab for 'run'"
+
+    def configure(self, parser: Any) -> None:
+        """Register the options."""
+        from cpuidlab.parallel import rigs_at_once  # noqa: PLC0415
+
+        run = parser.subcommands.choices.get("run")
+        group = run.add_argument_group("CPUID lab")
+        for key, kind, text in OPTIONS:
+            settings.register_option(
+                section=SECTION, key=key, key_type=kind, default=kind(), help_msg=text, parser=group,
+                long_arg=f"--{key}",
+            )  # fmt: skip
+        settings.update_option("run.max_parallel_tasks", rigs_at_once())
+        settings.update_option("datadir.paths.logs_dir", str(PROJECT / "job-results"))
+        settings.update_option("datadir.paths.test_dir", str(PROJECT / "tests"))
+
+    def run(self, config: Mapping[str, Any]) -> None:
+        """Do nothing yet: Avocado holds all output back at this time."""
+
+
+class Hosts(Varianter):  # type: ignore[misc]
+    """Each host in each paging mode; before a job, the rigs are made ready.
+
+    That is the last moment before Avocado makes a job: what cannot be prepared leaves no results behind.
+    """
+
+    name = SECTION
+    description = "Variants of the CPUID lab: host x paging mode"
+    _plan: "Plan | None" = None
+
+    def initialize(self, config: Mapping[str, Any]) -> None:
+        """Resolve the hosts and freeze what is needed; exit with one line where that fails."""
+        with _one_line():
+            self._plan = plan_of(config)
+            if self._plan and config.get("subcommand") == "run" and not config.get("run.dry_run.enabled"):
+                from cpuidlab.plan import prepare  # noqa: PLC0415
+
+                os.environ["CPUIDLAB_JOB_PID"] = str(os.getpid())
+                prepare(self._plan)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield what Avocado calls variants; tests find host, paging, era and cold among their parameters."""
+        for one in self._plan.variants if self._plan else ():
+            cold = self._plan is not None and self._plan.cold
+            values = {"host": one.host, "paging": one.setup.paging, "era": one.era, "cold": cold}
+            yield {"variant_id": one.name, "variant": [TreeNode("", values)], "paths": ["/"]}
+
+    def __len__(self) -> int:
+        return len(self._plan.variants) if self._plan else 0
+
+    def to_str(self, summary: int, variants: int, **_: Any) -> str:
+        """List the names of the variants."""
+        return "\n".join(f"Variant {one['variant_id']}" for one in self) if summary or variants else ""
+
+
+class Matrix(JobPost):  # type: ignore[misc]
+    """Writes and prints the matrix, and has Avocado exit with what it means."""
+
+    name = SECTION
+    description = "Matrix of the CPUID lab: matrix.json, matrix.md, matrix.html"
+    priority = PluginPriority.LAST_RESORT  # the exit must be the last that happens in a job
+
+    def post(self, job: Any) -> None:
+        """Raise SystemExit with the job's exit code; an interrupted job keeps Avocado's."""
+        if job.config.get("run.dry_run.enabled"):
+            return
+        with _one_line():
+            code = self._collect(job)
+        if code is not None and not job.exitcode & AVOCADO_INTERRUPTED:
+            raise SystemExit(code)
+
+    def _collect(self, job: Any) -> int | None:
+        from cpuidlab import matrix, matrixview, plugins_results  # noqa: PLC0415
+
+        plan = plan_of(job.config)
+        if plan is None:
+            return None
+        folder = Path(job.logdir)
+        cells = plugins_results.cells_of(job.result.tests, plan, folder)
+        unfinished = job.result.tests_total - len(cells)
+        header = plugins_results.header(plan, job.time_elapsed, unfinished)
+        matrixview.write_all(cells, folder, header=header, planned=plan.places)
+        LOG_UI.info("\n%s", _drawn(matrixview.terminal(cells, plan.places)))
+        for cell in matrix.remarkable(cells):
+            where = f"{matrixview.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
+            LOG_UI.info("%s %s: %s", cell.verdict, where, matrixview.first_line(cell.reason))
+        if unfinished:
+            LOG_UI.info("%d of %d tests were not run.", unfinished, job.result.tests_total)
+        LOG_UI.info("MATRIX     : %s", folder / "matrix.html")
+        return plugins_results.exit_code(cells)
+
+
+def plan_of(config: Mapping[str, Any]) -> "Plan | None":
+    """The plan that the options stand for; None for a job that does not know them."""
+    if config.get(f"{SECTION}.hosts") is None:
+        return None
+    from cpuidlab.plan import plan  # noqa: PLC0415
+
+    return plan(*(config[f"{SECTION}.{key}"] for key, _, _ in OPTIONS))
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn what goes wrong into one line and an exit code; Avocado would print a trace and go on."""
+    try:
+        yield
+    except UsageError as error:
+        _exit(str(error), USAGE)
+    except LabError as error:
+        _exit(str(error), UNTESTED)
+    except KeyboardInterrupt:
+        _exit("interrupted", INTERRUPTED)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _exit(f"{error}{'; free some room or set XDG_CACHE_HOME' if full else ''}", UNTESTED)
+    except Exception as error:
+        LOG_UI.debug("", exc_info=True)
+        _exit(f"{type(error).__name__}: {error}; this is a defect of the lab", UNTESTED)
+
+
+def _exit(text: str, code: int) -> NoReturn:
+    print(f"cpuidlab: {text}", file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+def _drawn(table: Any) -> str:
+    """A table as text, in colour where it goes to a terminal."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(
+        file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120
+    )
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text

@@ -1,0 +1,130 @@
+"""From Avocado's results to the matrix: every test that was begun has its cell, and a lost one is an ERROR."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpuidlab.carrier import QEMU
+from cpuidlab.case import case_of, read_cell
+from cpuidlab.command import run
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.matrix import Cell, Place
+from cpuidlab.plan import Plan
+from cpuidlab.verdict import Verdict
+
+OK, BROKEN, UNTESTED = 0, 1, 125
+
+# Avocado's word for a test beside the verdict that it wrote; any other word means that it went wrong afterwards.
+_STATUSES = {
+    Verdict.PASS: {"PASS", "WARN"},
+    Verdict.KNOWN: {"PASS", "WARN"},
+    Verdict.WARN: {"PASS", "WARN"},
+    Verdict.SKIP: {"PASS", "SKIP", "CANCEL"},
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What Avocado says of one test: its number, FILE:CLASS.METHOD, variant's parameters, status and reason."""
+
+    number: int
+    test: str
+    place: Place
+    status: str
+    reason: str
+    folder: Path
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], plan: Plan) -> "Ended":
+        """Read a result of Avocado's, see FinishMessageHandler in avocado.core.messages."""
+        name = state["name"]
+        place = next((v.place for v in plan.variants if v.name == name.variant), ("", ""))
+        uid = str(name.uid).rpartition("-")[2]
+        number = int(uid) if uid.isdigit() else 0
+        reason = state.get("fail_reason") or ""
+        return cls(number, name.name, place, state["status"], str(reason), Path(state["logdir"], "data"))
+
+
+def cells_of(states: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> tuple[Cell, ...]:
+    """One cell for each test that ended, in the order of the job; `folder` is the job's."""
+    tests = sorted((Ended.of(state, plan) for state in states), key=lambda ended: ended.number)
+    read = [(ended, _read(ended)) for ended in tests]
+    known = {ended.test: (cell.case, cell.route) for ended, cell in read if isinstance(cell, Cell)}
+    cells = []
+    for ended, found in read:
+        if isinstance(found, Cell):
+            cell = _checked(found, ended)
+        else:
+            cell = _lost(ended, found, plan, *known.get(ended.test, (case_of(ended.test), "")))
+        cells.append(replace(cell, evidence=_relative(ended.folder, folder)))
+    return tuple(cells)
+
+
+def exit_code(cells: Sequence[Cell]) -> int:
+    """0 all as promised, 1 a promise broken, 125 could not be tested."""
+    verdicts = {cell.verdict for cell in cells}
+    if Verdict.FAIL in verdicts:
+        return BROKEN
+    return UNTESTED if Verdict.ERROR in verdicts or verdicts <= {Verdict.SKIP} else OK
+
+
+def header(plan: Plan, seconds: float, unfinished: int) -> dict[str, str]:
+    """What stands above the matrix: what was tested with what, when and for how long."""
+    setups = [variant.setup for variant in plan.variants]
+    hosts = dict.fromkeys(f"{setup.kernel.label} is {setup.kernel.release}" for setup in setups)
+    return {
+        "hosts": ", ".join(hosts),
+        "guest": setups[0].guest_kernel.release,
+        "emulator": qemu_version(),
+        "accelerator": ", ".join(dict.fromkeys(setup.accel for setup in setups)),
+        "rigs": "booted cold for every test" if plan.cold else "frozen once, thawed for every test",
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "duration": f"{seconds:.0f} s",
+        **({"not run": f"{unfinished} tests"} if unfinished else {}),
+    }
+
+
+def qemu_version() -> str:
+    """The first line of what QEMU says of itself."""
+    try:
+        return run([QEMU, "--version"], seconds=10).partition("\n")[0]
+    except (LabError, UsageError) as error:
+        return f"unknown: {error}"
+
+
+def _read(ended: Ended) -> Cell | str:
+    """The test's cell, or what is wrong with it."""
+    try:
+        return read_cell(ended.folder) or ""
+    except UsageError as error:
+        return str(error)
+
+
+def _checked(cell: Cell, ended: Ended) -> Cell:
+    """The cell as it is, unless the test went wrong after it had written it: that outweighs all but a FAIL."""
+    if ended.status in _STATUSES.get(cell.verdict, {ended.status}):
+        return cell
+    text = f"after its verdict {cell.verdict} the test ended with {ended.status}: {_why(ended)}"
+    return replace(cell, verdict=Verdict.ERROR, reason=f"{text}\n{cell.reason}")
+
+
+def _lost(ended: Ended, trouble: str, plan: Plan, case: str, route: str) -> Cell:
+    """The cell of a test that wrote none: an ERROR, or a SKIP if that is what Avocado says."""
+    verdict = Verdict.SKIP if ended.status in ("SKIP", "CANCEL") and not trouble else Verdict.ERROR
+    setup = plan.at(ended.place)
+    reason = _why(ended) if verdict is Verdict.SKIP else f"the test left no verdict ({ended.status}): {_why(ended)}"
+    return Cell(
+        case=case, host=ended.place[0], release=setup.kernel.release if setup else "", paging=ended.place[1],
+        route=route, accel=setup.accel if setup else "", predicted="", probed="", observed="",
+        verdict=verdict, reason=f"{reason}\n{trouble}".strip(), evidence="",
+    )  # fmt: skip
+
+
+def _why(ended: Ended) -> str:
+    return ended.reason or "no reason given; see debug.log in the folder above its evidence"
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
