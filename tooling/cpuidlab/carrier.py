@@ -70,7 +70,8 @@ class TcgMachine:
         self._stderr = os.memfd_create("stderr")
         ours, theirs = socket.socketpair()
         self.command = [
-            *_machine_words(self._memory, share=refreeze or frozen is None), *_boot_words(boot, thawing=frozen is not None),
+            *_machine_words(self._memory, share=refreeze or frozen is None),
+            *_boot_words(boot, thawing=frozen is not None),
             "-chardev", f"file,id=console,path=/dev/fd/{self._console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
         ]  # fmt: skip

@@ -62,6 +62,11 @@ class HookEvent:
     errno: int | None = None
     what: str | None = None
 
+    @property
+    def word(self) -> str:
+        """What a set was answered, as `Answer.word` has it."""
+        return Answer(self.ret or 0, self.errno or 0).word
+
 
 class Hook:
     """One connection. Every method takes the seconds it may last and raises LabError with the raw line where the hook

@@ -31,7 +31,10 @@ class GuestReport:
 
 @dataclass(frozen=True)
 class Fate:
-    """Whether QEMU and its guest live at the end; if not, how they ended, how many seconds after the change."""
+    """Whether QEMU and its guest live at the end; if not, how they ended, how many seconds after the change.
+
+    A guest that hangs for good is not alive either; its QEMU has no exit code.
+    """
 
     alive: bool
     how: str | None = None
@@ -85,7 +88,7 @@ class Observation:
 
     def _guest_word(self) -> str:
         if not self.fate.alive:
-            return "guest died"
+            return "guest died" if self.fate.exit_code is not None else "guest hung"
         if self.guest is None:
             return ""
         if not self.guest.stable:

@@ -26,14 +26,13 @@ if TYPE_CHECKING:
 
 SECTION = "cpuidlab"
 USAGE, UNTESTED, INTERRUPTED = 2, 125, 130
-AVOCADO_INTERRUPTED = 8  # avocado.core.exit_codes.AVOCADO_JOB_INTERRUPTED
 
-# key, type, help; the defaults stand in avocado.cfg
-OPTIONS = (
-    ("hosts", str, "hosts to test, comma-separated, such as 5.10,5.10+warning,newest"),
-    ("paging", str, "paging modes of the host's KVM, comma-separated: npt, shadow"),
-    ("era", str, "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
-    ("cold", bool, "boot a rig from the beginning for every test instead of thawing a frozen one"),
+# key, type, what help shows for the value, help; the defaults stand in avocado.cfg
+OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
+    ("hosts", str, "HOST,...", "hosts to test, comma-separated, such as 5.10,5.10+warning,newest"),
+    ("paging", str, "MODE,...", "paging modes of the host's KVM, comma-separated: npt, shadow"),
+    ("era", str, "ERA", "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
+    ("cold", bool, None, "boot a rig from the beginning for every test instead of thawing a frozen one"),
 )
 
 
@@ -49,10 +48,10 @@ class Options(CLI):  # type: ignore[misc]  # Avocado has no types
 
         run = parser.subcommands.choices.get("run")
         group = run.add_argument_group("CPUID lab")
-        for key, kind, text in OPTIONS:
+        for key, kind, value, text in OPTIONS:
             settings.register_option(
                 section=SECTION, key=key, key_type=kind, default=kind(), help_msg=text, parser=group,
-                long_arg=f"--{key}",
+                long_arg=f"--{key}", metavar=value,
             )  # fmt: skip
         settings.update_option("run.max_parallel_tasks", rigs_at_once())
         settings.update_option("datadir.paths.logs_dir", str(PROJECT / "job-results"))
@@ -110,7 +109,7 @@ class Matrix(JobPost):  # type: ignore[misc]
             return
         with _one_line():
             code = self._collect(job)
-        if code is not None and not job.exitcode & AVOCADO_INTERRUPTED:
+        if code is not None and job.interrupted_reason is None:
             raise SystemExit(code)
 
     def _collect(self, job: Any) -> int | None:
@@ -125,6 +124,7 @@ class Matrix(JobPost):  # type: ignore[misc]
         header = plugins_results.header(plan, job.time_elapsed, unfinished)
         matrixview.write_all(cells, folder, header=header, planned=plan.places)
         LOG_UI.info("\n%s", _drawn(matrixview.terminal(cells, plan.places)))
+        LOG_UI.info(matrix.summary(cells, plan.places))
         for cell in matrix.remarkable(cells):
             where = f"{matrixview.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
             LOG_UI.info("%s %s: %s", cell.verdict, where, matrixview.first_line(cell.reason))
@@ -140,7 +140,7 @@ def plan_of(config: Mapping[str, Any]) -> "Plan | None":
         return None
     from cpuidlab.plan import plan  # noqa: PLC0415
 
-    return plan(*(config[f"{SECTION}.{key}"] for key, _, _ in OPTIONS))
+    return plan(*(config[f"{SECTION}.{key}"] for key, *_ in OPTIONS))
 
 
 @contextmanager
@@ -174,6 +174,7 @@ def _drawn(table: Any) -> str:
     console = Console(
         file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120
     )
+    table.title = None  # it would be wrapped to the table's width
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuidlab.carrier import QEMU
-from cpuidlab.case import case_of, read_cell
+from cpuidlab.case import CELL_FILE, case_of, read_cell
 from cpuidlab.command import run
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.matrix import Cell, Place
@@ -106,7 +106,7 @@ def _checked(cell: Cell, ended: Ended) -> Cell:
     """The cell as it is, unless the test went wrong after it had written it: that outweighs all but a FAIL."""
     if ended.status in _STATUSES.get(cell.verdict, {ended.status}):
         return cell
-    text = f"after its verdict {cell.verdict} the test ended with {ended.status}: {_why(ended)}"
+    text = f"after its verdict {cell.verdict} the test ended with {ended.status}: {ended.reason or 'see its debug.log'}"
     return replace(cell, verdict=Verdict.ERROR, reason=f"{text}\n{cell.reason}")
 
 
@@ -114,16 +114,13 @@ def _lost(ended: Ended, trouble: str, plan: Plan, case: str, route: str) -> Cell
     """The cell of a test that wrote none: an ERROR, or a SKIP if that is what Avocado says."""
     verdict = Verdict.SKIP if ended.status in ("SKIP", "CANCEL") and not trouble else Verdict.ERROR
     setup = plan.at(ended.place)
-    reason = _why(ended) if verdict is Verdict.SKIP else f"the test left no verdict ({ended.status}): {_why(ended)}"
+    why = trouble or ended.reason or f"it wrote no {CELL_FILE}"
+    reason = why if verdict is Verdict.SKIP else f"the test left no verdict and ended with {ended.status}: {why}"
     return Cell(
         case=case, host=ended.place[0], release=setup.kernel.release if setup else "", paging=ended.place[1],
         route=route, accel=setup.accel if setup else "", predicted="", probed="", observed="",
-        verdict=verdict, reason=f"{reason}\n{trouble}".strip(), evidence="",
+        verdict=verdict, reason=reason, evidence="",
     )  # fmt: skip
-
-
-def _why(ended: Ended) -> str:
-    return ended.reason or "no reason given; see debug.log in the folder above its evidence"
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Avocado's spawner plug-in: a test whose process is lost ends as an ERROR; Avocado alone would wait for it forever."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -8,7 +9,7 @@ from avocado.core.task.runtime import RuntimeTaskStatus
 from avocado.core.utils.messages import FinishedMessage
 from avocado.plugins.spawners.process import ProcessSpawner
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 _TERMINATED = (RuntimeTaskStatus.TIMEOUT, RuntimeTaskStatus.INTERRUPTED)  # Avocado itself tells how these ended
 
 
@@ -25,33 +26,49 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
     async def wait_task(runtime_task: Any) -> None:
         """Wait for the runner's end; report an error on its behalf where it could not do so itself."""
         handle = runtime_task.spawner_handle
-        lost = await _watch(handle)
+        tests: list[psutil.Process] = []
+        lost = await _watch(handle, tests)
         if lost is None and handle.process.returncode and runtime_task.status not in _TERMINATED:
             lost = f"Avocado's runner ended with code {handle.process.returncode}"
         if lost is not None:
+            for test in tests:
+                _kill(test)
             _report(runtime_task.task, lost)
 
 
-async def _watch(handle: Any) -> str | None:
-    """Wait until the runner ends; end it where its test is gone, and say so."""
+async def _watch(handle: Any, tests: list[psutil.Process]) -> str | None:
+    """Wait until the runner ends, `tests` kept up to date; end it where its test is gone, and say so."""
     gone_before = False
     while not handle.wait_task.done():
-        await asyncio.wait({handle.wait_task}, timeout=LOOK_SECONDS)
-        gone = _test_is_gone(handle.process.pid)
+        tests[:] = _children(handle.process.pid) or tests
+        gone = any(_is_gone(test) for test in tests)
         if gone and gone_before:  # a test that has just ended well is gone as well, for an instant
             handle.process.kill()
             await handle.wait_task
-            return "the test's process was killed"
+            return "the test's process ended without a result: killed, or it exited by itself"
         gone_before = gone
+        await asyncio.wait({handle.wait_task}, timeout=LOOK_SECONDS)
     return None
 
 
-def _test_is_gone(runner: int) -> bool:
-    """Whether the runner has a child that has ended and that nobody has asked about."""
+def _children(pid: int) -> list[psutil.Process]:
     try:
-        return any(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process(runner).children())
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended and its parent has not asked about it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _kill(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.kill()  # psutil never takes a later process with the same number for it
 
 
 def _report(task: Any, reason: str) -> None:

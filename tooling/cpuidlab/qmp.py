@@ -22,6 +22,8 @@ class Qmp:
         self.events: list[dict[str, Any]] = []
         self.transcript: list[str] = []
         self._loop = asyncio.new_event_loop()
+        # what breaks off is raised to whoever waits; asyncio need not print it as well
+        self._loop.set_exception_handler(lambda _, context: self._note("!!", context))
         self._client = QMPClient(name)
         connected.setblocking(False)
         self._until(self._client.connect(connected), deadline, "the QMP greeting")

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, TypeVar
 
-from cpuidlab import kmsg, profiles
+from cpuidlab import profiles
 from cpuidlab.carrier import TcgMachine
 from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.hook import Hook
@@ -20,6 +20,14 @@ from cpuidlab.waiting import Deadline, wait_for
 Stage: TypeAlias = Literal["host_ready", "guest_held", "guest_ready"]
 T = TypeVar("T")
 READ_KMSG = "/usr/bin/dd if=/dev/kmsg iflag=nonblock bs=8192 2>/dev/null"
+_FILES = {
+    "host-log": READ_KMSG,
+    "hook-log": f"cat {profiles.HOOK_LOG}",
+    "guest-console": f"cat {profiles.CONSOLE}",
+    "qemu-stderr": f"cat {profiles.STDERR}",
+    "qemu-exit": f"cat {profiles.EXIT}",
+}
+_READ_FILES = "; ".join(f"printf '\\036{name}\\n'; {read} 2>/dev/null" for name, read in _FILES.items())
 # one connection attempt, in seconds: a server that is just coming up may never answer the one it began with
 SSH_TRY_SECONDS = 10.0
 
@@ -32,6 +40,7 @@ class Rig:
         self.setup = setup
         self.machine = machine
         self.deadline = deadline
+        self._guest: Ssh | None = None
 
     @classmethod
     def cold(cls, setup: Setup, deadline: Deadline) -> "Rig":
@@ -54,13 +63,21 @@ class Rig:
     @cached_property
     def host(self) -> Ssh:
         """SSH to the host."""
-        return self._ssh("host", lambda: self.machine.connect(self.deadline), self.machine.watch)
+        return self._ssh("host", lambda: self.machine.connect(self.deadline), self.machine.watch, self.deadline)
 
-    @cached_property
+    @property
     def guest(self) -> Ssh:
-        """SSH to the guest, through the host."""
-        _ = self.host
-        return self._ssh("guest", lambda: self.host.open_tcp(profiles.GUEST_SSH_PORT, self.deadline), self.watch)
+        """SSH to the guest, through the host; the last login, or the first."""
+        return self._guest or self.login(self.deadline)
+
+    def login(self, patience: Deadline) -> Ssh:
+        """Log in to the guest anew."""
+        if self._guest is not None:
+            self._guest.close()
+            self._guest = None
+        host = self.host
+        self._guest = self._ssh("guest", lambda: host.open_tcp(profiles.GUEST_SSH_PORT, patience), self.watch, patience)
+        return self._guest
 
     @cached_property
     def qmp(self) -> Qmp:
@@ -90,7 +107,11 @@ class Rig:
     def run_guest(self) -> None:
         """Let the held vCPUs run until SSH answers: stage guest_ready."""
         self.qmp.execute("cont", self.deadline)
-        _ = self.guest
+        try:
+            _ = self.guest
+        except LabError as error:
+            told = "\n".join(f"{name}:\n{text[-3000:]}" for name, text in self.files().items())
+            raise type(error)(str(error), f"{told}\n{self.hook.list()}\n{error.evidence}") from error
 
     def freeze(self, folder: Path) -> None:
         """Save the whole rig into `folder`, all connections closed, and let it go on."""
@@ -99,9 +120,13 @@ class Rig:
         folder.mkdir()
         self.machine.freeze(folder, self.deadline)
 
-    def host_log(self) -> tuple[kmsg.Record, ...]:
-        """The host's kernel log as it stands."""
-        return kmsg.parse(self.host.run(READ_KMSG, self.deadline, check=False))
+    def files(self) -> dict[str, str]:
+        """The host's kernel log, raw, and what the guest's QEMU, its console and the hook have written, by name.
+
+        A file that is not there yet is empty.
+        """
+        text = self.host.run(_READ_FILES, self.deadline, check=False)
+        return dict(part.split("\n", 1) for part in text.split("\x1e")[1:])
 
     def wait(self, what: str, look: Callable[[], T | None]) -> T:
         """Wait within the rig's deadline, watching the host's machine."""
@@ -115,9 +140,13 @@ class Rig:
 
     def hang_up(self) -> None:
         """Close every connection into the rig; the next use opens a new one."""
-        for name in ("hook", "qmp", "guest", "host"):
+        if self._guest is not None:
+            self._guest.close()
+            self._guest = None
+        self.__dict__.pop("hook", None)
+        for name in ("qmp", "host"):
             connection = self.__dict__.pop(name, None)
-            if connection is not None and name != "hook":
+            if connection is not None:
                 connection.close()
 
     def close(self) -> None:
@@ -135,14 +164,15 @@ class Rig:
     ) -> None:
         self.close()
 
-    def _ssh(self, name: str, stream: Callable[[], Stream], watch: Callable[[], None]) -> Ssh:
+    def _ssh(self, name: str, stream: Callable[[], Stream], watch: Callable[[], None], patience: Deadline) -> Ssh:
         last = ""
 
         def attempt() -> Ssh | None:
             nonlocal last
-            patience = self.deadline.within(SSH_TRY_SECONDS)
             try:
-                return Ssh(f"{name} {self.setup.name}", stream(), self.setup.keys, patience, watch)
+                return Ssh(
+                    f"{name} {self.setup.name}", stream(), self.setup.keys, patience.within(SSH_TRY_SECONDS), watch
+                )
             except LostVMError:
                 raise
             except (LabError, OSError) as error:
@@ -150,7 +180,7 @@ class Rig:
                 return None
 
         try:
-            return wait_for(f"SSH to the {name} on {self.setup.name}", attempt, self.deadline, watch)
+            return wait_for(f"SSH to the {name} on {self.setup.name}", attempt, patience, watch)
         except LostVMError:
             raise
         except LabError as error:

@@ -26,6 +26,10 @@ class Deadline:
         """Seconds to go, 0 when it has passed."""
         return max(0.0, self.at - time.monotonic())
 
+    def sleep(self) -> None:
+        """Sleep until then; for the pause between two looks."""
+        time.sleep(self.left())
+
     def within(self, seconds: float) -> "Deadline":
         """This deadline, or `seconds` from now where that comes first."""
         return Deadline(min(self.at, time.monotonic() + seconds))

@@ -1,0 +1,29 @@
+"""After the first KVM_RUN: the same CPUID again, and another one, on all vCPUs with the VM stopped."""
+
+from cpuidlab.expect import changed, identical
+from cpuidlab.promise import PromiseTest
+
+
+class AfterRun(PromiseTest):
+    """Commits 63f5a1909f9e (warns), feb627e8d6f6 (forbids), c6617c61e8fe (allows what changes nothing)."""
+
+    def test_identical(self) -> None:
+        """The CPUID that each vCPU has, set again after KVM_RUN, changes nothing: accepted where the era allows it
+        (c6617c61e8fe), with both warning lines for each vCPU where it warns (63f5a1909f9e); the guest stays stable."""
+        with self.story() as story:
+            story.set()
+            self.conclude(story, identical(len(story.vcpus)))
+
+    def test_maxphyaddr_36(self) -> None:
+        """MAXPHYADDR lowered to 36 after KVM_RUN, all RAM below it: applied silently, applied with both warning lines
+        (63f5a1909f9e) or refused with EINVAL (feb627e8d6f6, ee3a5f9e3d9b) as the era says; the guest stays stable."""
+        with self.story() as story:
+            story.set("maxphyaddr=36")
+            self.conclude(story, changed(len(story.vcpus)))
+
+    def test_maxphyaddr_32_below_ram(self) -> None:
+        """MAXPHYADDR lowered to 32 after KVM_RUN, RAM above 4 GiB: where it is accepted the guest's own page tables
+        hold reserved bits now and it dies, where it is refused (feb627e8d6f6, ee3a5f9e3d9b) it stays stable."""
+        with self.story(profile="highmem") as story:
+            story.set("maxphyaddr=32")
+            self.conclude(story, changed(len(story.vcpus), deadly=True))

@@ -1,0 +1,92 @@
+"""How a guest ended: read from three witnesses, QEMU's exit, its SHUTDOWN event and the hook's log."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from cpuidlab.command import last_line
+from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.hook import HookEvent
+from cpuidlab.observation import Fate
+from cpuidlab.rig import Rig
+from cpuidlab.waiting import Deadline, wait_for
+
+STUCK_LOOKS = 12
+STUCK_LEAST = 9
+STUCK_LOOK_SECONDS = 0.15
+# number, RIP and CPL of each vCPU of `info registers -a` that is not halted
+_RUNNING = re.compile(r"CPU#(\d+)\n(?:[^\n]+\n)*?RIP=(\w+) .*? CPL=(\d) .* HLT=0\n")
+_LAST_WORDS = re.compile(r"\] (BUG: .*|Kernel panic.*|#PF: error_code.*|Oops: .*)")
+
+
+def is_gone(rig: Rig) -> bool:
+    """Whether the guest's QEMU has closed QMP; a lost host raises LostVMError instead."""
+    rig.machine.watch()
+    try:
+        rig.qmp.watch()
+    except LostVMError:
+        return True
+    return False
+
+
+def await_end(rig: Rig, deadline: Deadline) -> bool:
+    """Wait for the guest's end; False where it lives on to the deadline."""
+    try:
+        return wait_for("the guest's end", lambda: is_gone(rig) or None, deadline, rig.machine.watch)
+    except LostVMError:
+        raise
+    except LabError:
+        return False
+
+
+def of_dead(rig: Rig, since: Sequence[HookEvent]) -> Fate:
+    """The fate of a guest whose QEMU is gone; `since` is the hook's log since the mark."""
+    code = rig.wait("QEMU's exit code", lambda: rig.files()["qemu-exit"].strip() or None)
+    files = rig.files()
+    shutdown = rig.qmp.seen("SHUTDOWN")
+    if shutdown is None:
+        last = last_line(files["qemu-stderr"])
+        return Fate(alive=False, how=f"QEMU died: {last}", exit_code=int(code))
+    triple = any(event.kind == "shutdown" for event in since)
+    how = "triple fault (KVM_EXIT_SHUTDOWN)" if triple else f"reset by the guest itself ({shutdown['data']['reason']})"
+    words = last_words(files["guest-console"])
+    if words:
+        how += f", after {words[0]}"
+    return Fate(alive=False, how=how, seconds=_seconds(rig, shutdown), exit_code=int(code))
+
+
+def stuck(rig: Rig) -> str | None:
+    """Say which vCPU of a running guest does not move; None where all move or rest.
+
+    It does not move where nearly every look finds it, not halted, at the same RIP: KVM injects the guest's timer
+    interrupts all the same, so that some looks find it in their handler.
+    """
+    looks: list[tuple[str, str, str]] = []
+    for _ in range(STUCK_LOOKS):
+        registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
+        looks += _RUNNING.findall(registers)
+        rig.deadline.within(STUCK_LOOK_SECONDS).sleep()
+        if is_gone(rig):
+            return None
+    for (cpu, rip, cpl), times in Counter(looks).most_common(1):
+        if times >= STUCK_LEAST:
+            return f"hangs: vCPU {cpu} does not get past RIP {rip} (CPL {cpl}), {times} of {STUCK_LOOKS} looks"
+    return None
+
+
+def last_words(console: str) -> tuple[str, ...]:
+    """What a dying guest kernel has printed, each kind of line once."""
+    return tuple(dict.fromkeys(_LAST_WORDS.findall(console)))
+
+
+def _seconds(rig: Rig, shutdown: dict[str, object]) -> float | None:
+    """From the last RESUME to the SHUTDOWN, by QEMU's own time stamps."""
+    resumed = [event for event in rig.qmp.events if event["event"] == "RESUME"]
+    return round(_stamp(shutdown) - _stamp(resumed[-1]), 3) if resumed else None
+
+
+def _stamp(event: dict[str, object]) -> float:
+    stamp = event["timestamp"]
+    if not isinstance(stamp, dict):
+        raise LabError(f"QMP sent an event without a time: {event}")
+    return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6

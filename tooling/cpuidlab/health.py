@@ -1,0 +1,65 @@
+"""Is the guest still sane? What guests/guest/health printed, read and judged."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cpuidlab import kmsg
+from cpuidlab.cpuid import Model
+from cpuidlab.errors import LabError
+from cpuidlab.seen import Seen, parse_seen, seen_differs
+
+_SECTION = re.compile(r"^== (\w+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Health:
+    """One look at the guest: `uptimes` in seconds at its beginning and end, `work` is exit code and output of the
+    verified work of each online vCPU, `seen` what each sees by the CPUID instruction, `log` the guest's kernel log."""
+
+    uptimes: tuple[float, float]
+    work: dict[int, tuple[int, str]]
+    seen: dict[int, Seen]
+    log: tuple[kmsg.Record, ...]
+
+
+def parse(text: str) -> Health:
+    """Read what the health program printed. Raises LabError where it did not come to its end."""
+    parts = _SECTION.split(text)
+    names = parts[1::2]
+    if names != ["uptime", "work", "cpuid", "uptime", "kmsg", "end"]:
+        raise LabError("the guest's health program did not come to its end", text)
+    before, work, cpuid, after, log, _ = parts[2::2]
+    return Health(
+        uptimes=(float(before), float(after)),
+        work={int(line.split()[0]): _work(line) for line in work.splitlines() if line},
+        seen=parse_seen(cpuid),
+        log=kmsg.parse(log.lstrip("\n")),
+    )
+
+
+def troubles(health: Health, since_uptime: float, log_mark: int, models: Sequence[Model]) -> tuple[str, ...]:
+    """Why the guest is not stable; empty where it is.
+
+    `models` is what KVM reports for vCPU 0, 1, ...; the guest's CPU of the same number must see just that.
+    """
+    found = list(kmsg.troubles(kmsg.since(health.log, log_mark)))
+    before, after = health.uptimes
+    if not since_uptime < before < after:
+        found.append(f"time does not advance: {since_uptime} s, then {before} s and {after} s")
+    found += [f"vCPU {cpu} failed its work ({code}): {said}" for cpu, (code, said) in health.work.items() if code]
+    if sorted(health.work) != sorted(health.seen):
+        found.append(f"vCPUs {sorted(health.work)} work, but {sorted(health.seen)} answer CPUID")
+    for cpu, seen in sorted(health.seen.items()):
+        if cpu >= len(models):
+            found.append(f"the guest has a CPU {cpu}, KVM has only {len(models)} vCPUs")
+        else:
+            found += [
+                f"CPU {cpu} sees another CPUID than KVM reports: {line}" for line in seen_differs(models[cpu], seen)
+            ]
+    return tuple(found)
+
+
+def _work(line: str) -> tuple[int, str]:
+    _, code, *said = line.split(" ", 2)
+    return int(code), "".join(said)

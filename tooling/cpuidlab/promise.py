@@ -1,0 +1,126 @@
+"""The base of every test in tests/: one promise, told on the host and in the paging mode of its variant."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avocado import Test
+
+from cpuidlab import case, lifeline, patches
+from cpuidlab.eras import Era, era, predict
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.expect import Promise
+from cpuidlab.freezer import open_rig
+from cpuidlab.matrix import Cell
+from cpuidlab.observation import Observation, to_json
+from cpuidlab.probe import probe
+from cpuidlab.rig import Stage
+from cpuidlab.setups import Setup, setup
+from cpuidlab.story import Story
+from cpuidlab.verdict import Judgement, Verdict, judge, probe_era
+from cpuidlab.waiting import Deadline
+
+THAWED_SECONDS = 60.0
+COLD_SECONDS = 240.0
+
+
+class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
+    """A test tells one story and concludes from it, once. Its docstring is the promise, and by which commit."""
+
+    timeout = 300  # Avocado's own, in seconds; each test's deadline comes long before
+    route = "hook"
+
+    def setUp(self) -> None:
+        """Take the variant; end with the job."""
+        if "CPUIDLAB_JOB_PID" in os.environ:
+            lifeline.die_with(int(os.environ["CPUIDLAB_JOB_PID"]))
+        self.host = self.params.get("host", default="5.10")
+        self.paging = self.params.get("paging", default="npt")
+        self.cold = self.params.get("cold", default=False)
+        self.era_override = self.params.get("era", default="")
+        self.folder = Path(self.outputdir)
+        self.judgement: Judgement | None = None
+        self.observation: Observation | None = None
+
+    @contextmanager
+    def story(self, stage: Stage = "guest_ready", profile: str = "small") -> Iterator[Story]:
+        """A story on a fresh rig at that stage. At its end the cell, the evidence and the verdict are written."""
+        self.setup: Setup | None = None
+        try:
+            self.setup = setup(self.host, self.paging)
+            deadline = Deadline.after(COLD_SECONDS if self.cold else THAWED_SECONDS)
+            with open_rig(self.setup, stage, profile, deadline, self.cold) as rig:
+                story = Story(rig)
+                try:
+                    yield story
+                finally:
+                    self._save(story.evidence() | {"host-console.txt": rig.machine.console()})
+            if self.judgement is None:
+                raise LabError("this test ended without a conclusion: mend the test")
+        except UsageError as error:
+            self.judgement = Judgement(Verdict.SKIP, str(error))
+        except LabError as error:
+            self._save({"lab-failure.txt": f"{error}\n\n{error.evidence}\n"})
+            self.judgement = Judgement(Verdict.ERROR, f"{error}; rerun: {self.rerun}")
+        self._publish(self.judgement)
+
+    def conclude(self, story: Story, promise: Promise) -> None:
+        """Observe, and judge what was seen by what the predicted era promises."""
+        self.observation = story.observe()
+        assert self.setup is not None  # noqa: S101  a story has one
+        text = " ".join((getattr(self, self._testMethodName).__doc__ or "").split())
+        self.judgement = judge(
+            promise, self.predicted, self._probed(), self.observation, promise=text, rerun=self.rerun
+        )  # fmt: skip
+
+    @property
+    def predicted(self) -> Era:
+        """The era that the user names for this host, else the patch, else the version."""
+        if self.era_override:
+            return era(self.era_override)
+        assert self.setup is not None  # noqa: S101
+        kernel = self.setup.kernel
+        named = patches.find(kernel.patch).era if kernel.patch else None
+        return era(named) if named else predict(kernel.version)
+
+    @property
+    def rerun(self) -> str:
+        """The command that runs just this test on just this host."""
+        name = f"tests/{Path(self.filename).name}:{type(self).__name__}.{self._testMethodName}"
+        return f".venv/bin/avocado run {name} --hosts {self.host} --paging {self.paging}"
+
+    def _probed(self) -> Era | None:
+        assert self.setup is not None  # noqa: S101
+        return None if self.cold else probe_era(probe(self.setup), self.predicted)
+
+    def _save(self, files: dict[str, str]) -> None:
+        for name, text in {**files, "rerun.txt": f"{self.rerun}\n"}.items():
+            (self.folder / name).write_text(text)
+
+    def _publish(self, judgement: Judgement) -> None:
+        if self.observation:
+            (self.folder / "observation.json").write_text(to_json(self.observation))
+        probed = self._probed() if self.setup and judgement.verdict not in (Verdict.ERROR, Verdict.SKIP) else None
+        cell = Cell(
+            case=f"{Path(self.filename).stem.removeprefix('test_')}/{self._testMethodName.removeprefix('test_')}",
+            host=self.setup.kernel.label if self.setup else self.host,
+            release=self.setup.kernel.release if self.setup else "",
+            paging=self.paging,
+            route=self.route,
+            accel=self.setup.accel if self.setup else "",
+            predicted=self.predicted.name if self.setup else "",
+            probed=probed.name if probed else "",
+            observed=self.observation.word if self.observation else "",
+            verdict=judgement.verdict,
+            reason=judgement.reason,
+            evidence="",
+        )
+        case.write_cell(cell, self.folder)
+        say = {
+            Verdict.FAIL: self.fail,
+            Verdict.ERROR: self.error,
+            Verdict.SKIP: self.cancel,
+            Verdict.WARN: self.log.warning,
+        }
+        say.get(judgement.verdict, self.log.info)(judgement.reason)
