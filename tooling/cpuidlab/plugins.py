@@ -5,6 +5,7 @@ Heavy modules are imported when a job needs them: every `avocado` command loads 
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -158,7 +159,7 @@ def _one_line() -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _exit(f"{error}{'; free some room or set XDG_CACHE_HOME' if full else ''}", UNTESTED)
     except Exception as error:
-        LOG_UI.debug("", exc_info=True)
+        logging.getLogger("avocado.cpuidlab").debug("the lab's defect", exc_info=True)  # avocado --show all
         _exit(f"{type(error).__name__}: {error}; this is a defect of the lab", UNTESTED)
 
 

@@ -1,0 +1,334 @@
+"""The plan of a job, the cells of its tests, and Avocado with our plug-ins on a stand-in for the kernels."""
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cpuidlab import case, parallel, plan, plugins_results
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.matrix import Cell
+from cpuidlab.verdict import Verdict
+
+CELL = Cell(
+    "after-run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""
+)
+
+
+def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
+    label = {"newest": "7.3"}.get(spec, spec)
+    kernel = SimpleNamespace(label=label, release=f"{label}.0-amd64", digest=digest or label)
+    guest = SimpleNamespace(release="6.1.0-amd64")
+    return SimpleNamespace(kernel=kernel, paging=paging, name=f"{label}-{paging}", accel="tcg", guest_kernel=guest)
+
+
+@pytest.fixture(autouse=True)
+def _no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "setup", fake_setup)
+
+
+# the plan
+
+
+def test_each_host_in_each_paging_mode() -> None:
+    made = plan.plan("5.10, 5.10+warning", "npt,shadow")
+    assert [one.name for one in made.variants] == [
+        "5.10-npt", "5.10-shadow", "5.10+warning-npt", "5.10+warning-shadow",
+    ]  # fmt: skip
+    assert made.places[3] == ("5.10+warning", "shadow")
+
+
+def test_a_host_named_twice_is_tested_once() -> None:
+    assert [one.host for one in plan.plan("newest,7.3,newest", "npt").variants] == ["newest"]
+
+
+def test_two_kernels_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "setup", lambda spec, paging: fake_setup("5.10+x", paging, digest=spec))
+    with pytest.raises(UsageError, match=r"hosts 5.10\+/a/x.patch and 5.10\+/b/x.patch would both show as 5.10\+x"):
+        plan.plan("5.10+/a/x.patch,5.10+/b/x.patch", "npt")
+
+
+def test_the_comma_of_an_image_does_not_part_hosts() -> None:
+    assert plan.split_hosts("5.10,image:/a/bz,/a/mod,6.1") == ("5.10", "image:/a/bz,/a/mod", "6.1")
+
+
+def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
+    made = plan.plan("5.10,6.1", "npt", "6.1=silent,warn")
+    assert {one.host: one.era for one in made.variants} == {"5.10": "warn", "6.1": "silent"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("", "npt"), "--hosts names nothing"),
+        (("5.10", " , "), "--paging names nothing"),
+        (("5.10,foo", "npt"), "host 'foo' is not understood"),
+        (("5.10", "npt,ept"), "unknown paging mode 'ept'; there are npt and shadow"),
+        (("5.10", "npt", "gone"), "no era is named 'gone'"),
+        (("5.10", "npt", "6.1=warn"), "--era names the host '6.1', which is not tested"),
+    ],
+)
+def test_bad_words_are_refused_before_any_kernel_is_fetched(
+    words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "setup", lambda *_: pytest.fail("a kernel was asked for"))
+    with pytest.raises(UsageError, match=message):
+        plan.plan(*words)
+
+
+def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for name in ("frozen_host", "frozen", "probe"):
+        monkeypatch.setattr(plan, name, lambda *_, name=name: done.append(name))
+    one = SimpleNamespace(boot=None)
+    variant: Any = SimpleNamespace(setup=one)
+    plan.prepare(plan.Plan((variant,), cold=True))
+    assert done == []
+    plan.prepare(plan.Plan((variant,), cold=False))
+    assert done == ["frozen_host", "frozen", "frozen", "probe"]
+
+
+# work in parallel
+
+
+def test_works_run_at_the_same_time_and_all_are_done() -> None:
+    meeting = threading.Barrier(2, timeout=10)
+    parallel.in_parallel([meeting.wait] * 4, at_once=2)
+
+
+def test_after_a_failure_nothing_is_begun() -> None:
+    begun: list[int] = []
+
+    def fail() -> None:
+        raise LabError("no boot")
+
+    with pytest.raises(LabError, match="no boot"):
+        parallel.in_parallel([fail, lambda: begun.append(1)], at_once=1)
+    assert begun == []
+
+
+def test_memory_limits_the_rigs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    for available, rigs in ((0, 1), (3 * parallel.RIG_BYTES + 1, 3), (100 * parallel.RIG_BYTES, 8)):
+        memory = SimpleNamespace(available=available)
+        monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+        assert parallel.rigs_at_once() == rigs
+
+
+# cells
+
+
+def test_a_cell_comes_back_as_written(tmp_path: Path) -> None:
+    assert case.read_cell(tmp_path) is None
+    case.write_cell(CELL, tmp_path)
+    assert case.read_cell(tmp_path) == CELL
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1, "cells": []}'])
+def test_half_a_cell_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / case.CELL_FILE).write_text(text)
+    with pytest.raises(UsageError):
+        case.read_cell(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("test", "name"),
+    [
+        ("tests/test_after_run.py:AfterRun.test_same_model", "after-run/same-model"),
+        ("/bin/true", "true"),
+        ("a.py:test", "a/test"),
+    ],
+)
+def test_a_case_has_a_name_even_if_nobody_named_it(test: str, name: str) -> None:
+    assert case.case_of(test) == name
+
+
+def result(folder: Path, number: int, status: str, cell: Cell | str | None, reason: str = "") -> Any:
+    """What Avocado keeps of a test, which has written `cell`."""
+    data = folder / str(number) / "data"
+    data.mkdir(parents=True)
+    if isinstance(cell, Cell):
+        case.write_cell(cell, data)
+    elif cell is not None:
+        (data / case.CELL_FILE).write_text(cell)
+    name = SimpleNamespace(uid=number, name="tests/test_run.py:Run.test_t", variant="5.10-npt")
+    return {"name": name, "status": status, "fail_reason": reason or None, "logdir": str(data.parent)}
+
+
+def collected(folder: Path, *results: Any) -> tuple[Cell, ...]:
+    return plugins_results.cells_of(results, plan.plan("5.10", "npt"), folder)
+
+
+@pytest.mark.parametrize(
+    ("status", "written", "shown"),
+    [
+        ("PASS", "PASS", "PASS"), ("WARN", "PASS", "PASS"), ("PASS", "KNOWN", "KNOWN"), ("WARN", "WARN", "WARN"),
+        ("FAIL", "FAIL", "FAIL"), ("ERROR", "FAIL", "FAIL"), ("CANCEL", "SKIP", "SKIP"), ("ERROR", "ERROR", "ERROR"),
+        ("ERROR", "PASS", "ERROR"), ("INTERRUPTED", "PASS", "ERROR"), ("FAIL", "KNOWN", "ERROR"),
+        ("ERROR", "WARN", "ERROR"), ("ERROR", "SKIP", "ERROR"),
+    ],
+)  # fmt: skip
+def test_a_test_that_goes_wrong_after_its_verdict_is_no_pass(
+    tmp_path: Path, status: str, written: str, shown: str
+) -> None:
+    (cell,) = collected(tmp_path, result(tmp_path, 1, status, replace(CELL, verdict=Verdict(written)), "leak"))
+    assert cell.verdict == shown
+    assert cell.reason == "ok" or cell.reason.startswith(
+        f"after its verdict {written} the test ended with {status}: leak"
+    )
+    assert cell.evidence == "1/data"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "verdict", "reason"),
+    [
+        ("ERROR", None, "ERROR", "the test left no verdict and ended with ERROR: killed"),
+        ("INTERRUPTED", None, "ERROR", "the test left no verdict and ended with INTERRUPTED: killed"),
+        ("PASS", None, "ERROR", "the test left no verdict and ended with PASS: killed"),
+        ("FAIL", None, "ERROR", "the test left no verdict and ended with FAIL: killed"),
+        ("SKIP", None, "SKIP", "killed"),
+        ("CANCEL", "{", "ERROR", "the test left no verdict and ended with CANCEL: "),
+    ],
+)
+def test_a_test_without_a_cell_is_never_lost(
+    tmp_path: Path, status: str, text: str | None, verdict: str, reason: str
+) -> None:
+    (cell,) = collected(tmp_path, result(tmp_path, 1, status, text, "killed"))
+    assert (cell.verdict, cell.case, cell.host, cell.paging) == (verdict, "run/t", "5.10", "npt")
+    assert cell.release == "5.10.0-amd64"
+    assert cell.reason.startswith(reason)
+
+
+def test_a_lost_test_stands_in_the_row_of_its_siblings_and_in_the_order_of_the_job(tmp_path: Path) -> None:
+    lost, good = result(tmp_path, 10, "ERROR", None), result(tmp_path, 9, "PASS", CELL)
+    first, second = collected(tmp_path, lost, good)
+    assert (first.verdict, second.verdict) == ("PASS", "ERROR")
+    assert (second.case, second.route) == (CELL.case, CELL.route)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ("PASS", 0), ("PASS KNOWN WARN SKIP", 0), ("PASS FAIL", 1), ("ERROR FAIL", 1), ("PASS ERROR", 125),
+        ("", 125), ("SKIP", 125),
+    ],
+)  # fmt: skip
+def test_exit_codes(verdicts: str, code: int) -> None:
+    cells = [replace(CELL, verdict=Verdict(one)) for one in verdicts.split()]
+    assert plugins_results.exit_code(cells) == code
+
+
+# Avocado itself, with stand-ins for what needs kernels
+
+STAND_IN = """
+import os, sys
+from types import SimpleNamespace as Space
+from cpuidlab import plan
+from cpuidlab.errors import LabError
+def setup(spec, paging):
+    kernel = Space(label=spec, release=spec + ".0", digest=spec)
+    return Space(kernel=kernel, paging=paging, name=spec + "-" + paging, accel="tcg", guest_kernel=kernel)
+def prepare(job):
+    if os.environ["HOW"] == "broken":
+        raise LabError("no boot today")
+    if os.environ["HOW"] == "defect":
+        raise RuntimeError("oops")
+    if os.environ["HOW"] == "interrupted":
+        raise KeyboardInterrupt
+plan.setup, plan.prepare = setup, prepare
+from avocado.core.main import main
+sys.exit(main())
+"""
+TESTS = """
+import os, signal, time
+from dataclasses import replace
+from pathlib import Path
+import avocado
+from cpuidlab.case import write_cell
+from cpuidlab.matrix import Cell
+from cpuidlab.verdict import Verdict
+
+class Run(avocado.Test):
+    def write(self, verdict="PASS"):
+        values = [self.params.get(key) for key in ("host", "paging", "era", "cold")]
+        assert os.environ["CPUIDLAB_JOB_PID"]
+        host, paging = values[:2]
+        cell = Cell("case", host, "r", paging, "hook", "tcg", "p", "p", repr(values), Verdict(verdict), "why", "")
+        write_cell(cell, Path(self.outputdir))
+    def test_good(self):
+        self.write()
+    def test_bad(self):
+        self.write("FAIL")
+        self.fail("why")
+    def test_killed(self):
+        self.write()
+        os.kill(os.getpid(), signal.SIGKILL)
+    def test_runner_killed(self):
+        self.write()
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+"""
+
+
+def avocado(folder: Path, *words: str, how: str = "well") -> "subprocess.CompletedProcess[str]":
+    """Run `avocado run` in `folder` with a HOME of its own."""
+    (folder / "test_it.py").write_text(TESTS)
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", STAND_IN, "run", *words, "--job-results-dir", "results"],
+        cwd=folder, check=False, capture_output=True, text=True, timeout=60,
+        env={"HOME": str(folder), "HOW": how, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+    )  # fmt: skip
+
+
+def matrix_of(folder: Path) -> list[dict[str, str]]:
+    cells: list[dict[str, str]] = json.loads((folder / "results/latest/matrix.json").read_text())["cells"]
+    return cells
+
+
+def test_a_good_job_leaves_its_matrix_beside_avocados_results(tmp_path: Path) -> None:
+    done = avocado(tmp_path, "test_it.py:Run.test_good", "--hosts", "5.10+warning", "--era", "warn", "--cold")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_it.py:Run.test_good;5.10+warning-npt" in done.stdout
+    assert "The one host tested (5.10+warning) does what it promises." in done.stdout
+    assert [cell["observed"] for cell in matrix_of(tmp_path)] == [
+        "['5.10+warning', 'npt', 'warn', True]", "['5.10+warning', 'shadow', 'warn', True]",
+    ]  # fmt: skip
+    job = tmp_path / "results/latest"
+    wanted = ("matrix.html", "matrix.md", "results.json", "results.xml", "results.tap", "results.html")
+    assert [name for name in wanted if not (job / name).is_file()] == []
+    assert all((job / cell["evidence"] / case.CELL_FILE).is_file() for cell in matrix_of(tmp_path))
+
+
+def test_lost_tests_are_errors_and_a_broken_promise_outweighs_them(tmp_path: Path) -> None:
+    only = ("--hosts", "5.10", "--paging", "npt")
+    done = avocado(tmp_path, "test_it.py:Run.test_killed", "test_it.py:Run.test_runner_killed", *only)
+    assert done.returncode == 125, done.stdout + done.stderr
+    assert [cell["verdict"] for cell in matrix_of(tmp_path)] == ["ERROR", "ERROR"]
+    assert "ERROR case (hook), 5.10 npt: after its verdict PASS the test ended with ERROR" in done.stdout
+    done = avocado(tmp_path, "test_it.py:Run.test_bad", "test_it.py:Run.test_killed", *only)
+    assert done.returncode == 1, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "words", "line", "code"),
+    [
+        ("well", ("--hosts", "foo"), "cpuidlab: host 'foo' is not understood", 2),
+        ("broken", (), "cpuidlab: no boot today", 125),
+        ("interrupted", (), "cpuidlab: interrupted", 130),
+        ("defect", (), "cpuidlab: RuntimeError: oops; this is a defect of the lab", 125),
+    ],
+)
+def test_what_cannot_be_prepared_is_one_line_and_no_job(
+    tmp_path: Path, how: str, words: tuple[str, ...], line: str, code: int
+) -> None:
+    done = avocado(tmp_path, "test_it.py", *words, how=how)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "results").exists()
