@@ -46,6 +46,15 @@ def compiler(folder: Path) -> str:
     raise UsageError("gcc is not installed; 'make setup' installs what is needed")
 
 
+def first_error(output: str, root: Path) -> str | None:
+    """The first line in which the compiler or modpost says that the source under `root` is wrong; None if none."""
+    match = re.search(r"(?m)^(?:\S+:\d+:(?:\d+:)? (?:fatal )?error: .*|ERROR: modpost: .*)", output)
+    if match is None:
+        return None
+    line: str = match[0]
+    return line.replace(f"{root}/", "").replace("arch/x86/kvm/../../../", "")
+
+
 def _abi(release: str) -> str:
     flavour: str = builds.data()["build"]["flavour"]
     return release.removesuffix(flavour)

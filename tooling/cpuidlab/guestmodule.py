@@ -44,9 +44,8 @@ def _build(kernel: Kernel, into: Path) -> None:
         try:
             command.run([*make, "modules"], seconds=BUILD_SECONDS, env={**os.environ, **buildtree.ENGLISH})
         except LabError as error:
-            raise LabError(
-                f"the guest's probe does not compile for {kernel.release}: {error}", error.evidence
-            ) from error
+            reason = buildtree.first_error(error.evidence, work) or error
+            raise LabError(f"{MODULE} does not compile for {kernel.release}: {reason}", error.evidence) from error
     command.run(["strip", "--strip-debug", "-o", str(into / MODULE), str(work / MODULE)], seconds=60)
     shutil.rmtree(work)
 

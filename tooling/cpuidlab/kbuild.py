@@ -158,21 +158,12 @@ def _compile(tree: Tree, target: Target, patch: Path) -> None:
     except LabError as error:
         log = tree.folder / "build.log"
         log.write_text(error.evidence)
-        reason = _first_error(error.evidence, tree.common)
+        reason = buildtree.first_error(error.evidence, tree.common)
         if reason is None:
             raise LabError(f"KVM of {target.release} cannot be built: {error}", error.evidence) from error
         tree.unfinished.unlink()  # make ended by itself and took away what did not compile
         raise UsageError(f"patch {patch} does not compile on {target.release}: {reason} (all of it: {log})") from error
     tree.unfinished.unlink()
-
-
-def _first_error(output: str, root: Path) -> str | None:
-    """The first line in which the compiler or modpost says that the source is wrong; None if there is none."""
-    match = re.search(r"(?m)^(?:\S+:\d+:(?:\d+:)? (?:fatal )?error: .*|ERROR: modpost: .*)", output)
-    if match is None:
-        return None
-    line: str = match[0]
-    return line.replace(f"{root}/", "").replace("arch/x86/kvm/../../../", "")
 
 
 def _install(tree: Tree, target: Target, into: Path) -> None:
