@@ -74,7 +74,7 @@ def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
     ],
 )
 def test_bad_words_are_refused_before_any_kernel_is_fetched(
-    words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, str] | tuple[str, str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "setup", lambda *_: pytest.fail("a kernel was asked for"))
     with pytest.raises(UsageError, match=message):
@@ -295,6 +295,7 @@ def test_a_good_job_leaves_its_matrix_beside_avocados_results(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test_it.py:Run.test_good;5.10+warning-npt" in done.stdout
     assert "The one host tested (5.10+warning) does what it promises." in done.stdout
+    assert "JOB TIME" in done.stdout  # printed by a plug-in that must come before our exit
     assert [cell["observed"] for cell in matrix_of(tmp_path)] == [
         "['5.10+warning', 'npt', 'warn', True]", "['5.10+warning', 'shadow', 'warn', True]",
     ]  # fmt: skip
