@@ -4,11 +4,15 @@ import json
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from cpuidlab import case, parallel, plan, plugins_results
 from cpuidlab.errors import LabError, UsageError
@@ -221,6 +225,7 @@ def test_a_lost_test_stands_in_the_row_of_its_siblings_and_in_the_order_of_the_j
 def test_exit_codes(verdicts: str, code: int) -> None:
     cells = [replace(CELL, verdict=Verdict(one)) for one in verdicts.split()]
     assert plugins_results.exit_code(cells) == code
+    assert plugins_results.exit_code(cells, unfinished=1) == (code or 125)
 
 
 # Avocado itself, with stand-ins for what needs kernels
@@ -250,6 +255,7 @@ from dataclasses import replace
 from pathlib import Path
 import avocado
 from cpuidlab.case import write_cell
+from cpuidlab.lifeline import die_with
 from cpuidlab.matrix import Cell
 from cpuidlab.verdict import Verdict
 
@@ -272,17 +278,32 @@ class Run(avocado.Test):
         self.write()
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
+    def test_long(self):
+        die_with(int(os.environ["CPUIDLAB_JOB_PID"]))
+        Path("pids.partial").write_text(f"{os.getpid()} {os.getppid()}")
+        Path("pids.partial").rename("pids")
+        time.sleep(60)
 """
 
 
-def avocado(folder: Path, *words: str, how: str = "well") -> "subprocess.CompletedProcess[str]":
-    """Run `avocado run` in `folder` with a HOME of its own."""
+def start(folder: Path, *words: str, how: str = "well") -> "subprocess.Popen[str]":
+    """Start `avocado run` in `folder` with a HOME of its own."""
     (folder / "test_it.py").write_text(TESTS)
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", STAND_IN, "run", *words, "--job-results-dir", "results"],
-        cwd=folder, check=False, capture_output=True, text=True, timeout=60,
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={"HOME": str(folder), "HOW": how, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
     )  # fmt: skip
+
+
+def avocado(folder: Path, *words: str, how: str = "well") -> "subprocess.CompletedProcess[str]":
+    """Run `avocado run` to its end."""
+    with start(folder, *words, how=how) as process:
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def matrix_of(folder: Path) -> list[dict[str, str]]:
@@ -333,3 +354,27 @@ def test_what_cannot_be_prepared_is_one_line_and_no_job(
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_nothing_outlives_an_avocado_that_is_killed(tmp_path: Path) -> None:
+    with start(tmp_path, "test_it.py:Run.test_long", "--hosts", "5.10", "--paging", "npt") as process:
+        try:
+            until((tmp_path / "pids").exists)
+        finally:
+            process.kill()
+    for pid in (tmp_path / "pids").read_text().split():
+        until(partial(ended, int(pid)))
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.05)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

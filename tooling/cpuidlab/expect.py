@@ -11,7 +11,7 @@ Promise = Callable[[Era], Expectation]
 
 def untouched(_: Era) -> Expectation:
     """Nothing is set: silence, and a stable guest."""
-    return Expectation(answer=None, model="before")
+    return Expectation(answer=None, model="asked")
 
 
 def never_run(_: Era) -> Expectation:

@@ -88,7 +88,7 @@ class Observation:
 
     def _guest_word(self) -> str:
         if not self.fate.alive:
-            return "guest died" if self.fate.exit_code is not None else "guest hung"
+            return "guest died"
         if self.guest is None:
             return ""
         if not self.guest.stable:

@@ -132,7 +132,7 @@ class Matrix(JobPost):  # type: ignore[misc]
         if unfinished:
             LOG_UI.info("%d of %d tests were not run.", unfinished, job.result.tests_total)
         LOG_UI.info("MATRIX     : %s", folder / "matrix.html")
-        return plugins_results.exit_code(cells)
+        return plugins_results.exit_code(cells, unfinished)
 
 
 def plan_of(config: Mapping[str, Any]) -> "Plan | None":

@@ -62,12 +62,12 @@ def cells_of(states: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> t
     return tuple(cells)
 
 
-def exit_code(cells: Sequence[Cell]) -> int:
-    """0 all as promised, 1 a promise broken, 125 could not be tested."""
+def exit_code(cells: Sequence[Cell], unfinished: int = 0) -> int:
+    """0 all as promised, 1 a promise broken, 125 could not be tested; `unfinished` tests have no cell."""
     verdicts = {cell.verdict for cell in cells}
     if Verdict.FAIL in verdicts:
         return BROKEN
-    return UNTESTED if Verdict.ERROR in verdicts or verdicts <= {Verdict.SKIP} else OK
+    return UNTESTED if unfinished or Verdict.ERROR in verdicts or verdicts <= {Verdict.SKIP} else OK
 
 
 def header(plan: Plan, seconds: float, unfinished: int) -> dict[str, str]:

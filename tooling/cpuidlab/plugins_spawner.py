@@ -1,4 +1,4 @@
-"""Avocado's spawner plug-in: a test whose process is lost ends as an ERROR; Avocado alone would wait for it forever."""
+"""Avocado's spawner plug-in: no test outlives the job, and no job waits for a test that is lost."""
 
 import asyncio
 from contextlib import suppress
@@ -7,9 +7,12 @@ from typing import Any
 import psutil
 from avocado.core.task.runtime import RuntimeTaskStatus
 from avocado.core.utils.messages import FinishedMessage
-from avocado.plugins.spawners.process import ProcessSpawner
+from avocado.plugins.spawners.process import ProcessSpawner, ProcessSpawnerHandle
 
 LOOK_SECONDS = 0.5
+# without it the runner goes on for ever when Avocado is killed
+DIE_WITH_AVOCADO = ("setpriv", "--pdeathsig", "KILL", "--")
+GONE_SECONDS = 10.0  # a test that has ended well is gone as well, until a runner on a busy machine has looked at it
 _TERMINATED = (RuntimeTaskStatus.TIMEOUT, RuntimeTaskStatus.INTERRUPTED)  # Avocado itself tells how these ended
 
 
@@ -21,6 +24,19 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
     """
 
     description = "Process spawner that notices lost tests"
+
+    async def spawn_task(self, runtime_task: Any) -> bool:
+        """Start the runner; False where that is impossible."""
+        self.create_task_output_dir(runtime_task)
+        task = runtime_task.task
+        words = [*DIE_WITH_AVOCADO, *task.runnable.runner_command(), "task-run", *task.get_command_args()]
+        nothing = asyncio.subprocess.DEVNULL
+        try:
+            process = await asyncio.create_subprocess_exec(*words, stdout=nothing, stderr=nothing)
+        except OSError:
+            return False
+        runtime_task.spawner_handle = ProcessSpawnerHandle(process)
+        return True
 
     @staticmethod
     async def wait_task(runtime_task: Any) -> None:
@@ -38,15 +54,14 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
 
 async def _watch(handle: Any, tests: list[psutil.Process]) -> str | None:
     """Wait until the runner ends, `tests` kept up to date; end it where its test is gone, and say so."""
-    gone_before = False
+    looks_gone = 0
     while not handle.wait_task.done():
         tests[:] = _children(handle.process.pid) or tests
-        gone = any(_is_gone(test) for test in tests)
-        if gone and gone_before:  # a test that has just ended well is gone as well, for an instant
+        looks_gone = looks_gone + 1 if any(_is_gone(test) for test in tests) else 0
+        if looks_gone * LOOK_SECONDS > GONE_SECONDS:
             handle.process.kill()
             await handle.wait_task
             return "the test's process ended without a result: killed, or it exited by itself"
-        gone_before = gone
         await asyncio.wait({handle.wait_task}, timeout=LOOK_SECONDS)
     return None
 

@@ -11,7 +11,8 @@ from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, whi
 from cpuidlab.rig import READ_KMSG, Rig
 from cpuidlab.verdict import agree
 
-HEALTH_SECONDS = 12.0  # from letting the guest go on to the end of its health program
+LOGIN_SECONDS = (4.0, 10.0)  # for a login after the change; between the two it is asked whether the guest hangs
+HEALTH_SECONDS = 20.0  # for the guest's health program
 END_SECONDS = 10.0  # after that, for a guest that is dying slowly
 MARK = f"cut -d' ' -f1 /proc/uptime; {READ_KMSG}"
 
@@ -90,17 +91,21 @@ class Story:
     def _look_at_guest(self) -> health.Health | None:
         """Log in anew and look at the guest's health; None where the guest has ended."""
         self.rig.qmp.execute("cont", self.deadline)
-        patience = self.deadline.within(HEALTH_SECONDS)
-        try:
-            return health.parse(self.rig.login(patience).run("health", patience))
-        except LabError as error:
-            self._hang = None if fate.is_gone(self.rig) else fate.stuck(self.rig)
-            if self._hang or fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
-                return None
-            self._sick = fate.last_words(self.rig.files()["guest-console"])
-            if isinstance(error, LostVMError) or not self._sick:
-                raise
+        for seconds in LOGIN_SECONDS:
+            try:
+                guest = self.rig.login(self.deadline.within(seconds))
+                return health.parse(guest.run("health", self.deadline.within(HEALTH_SECONDS)))
+            except LabError as error:
+                failure = error
+                self._hang = None if fate.is_gone(self.rig) else fate.stuck(self.rig)
+                if self._hang or fate.is_gone(self.rig):
+                    return None
+        if fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
             return None
+        self._sick = fate.last_words(self.rig.files()["guest-console"])
+        if isinstance(failure, LostVMError) or not self._sick:
+            raise failure
+        return None
 
     def _report(self, looked: health.Health | None) -> GuestReport | None:
         if looked is None:

@@ -96,7 +96,8 @@ def judge(
     if not wrong:
         if expect(predicted).defect:
             return Judgement(Verdict.KNOWN, f"{observation.word}: the known defect of {_named(predicted)}")
-        return Judgement(Verdict.PASS, f"{observation.word}: {promise}")
+        end = f" ({observation.fate.how})" if observation.fate.how else ""
+        return Judgement(Verdict.PASS, f"{observation.word}{end}: {promise}")
     explained = _later_era(expect, predicted, probed, observation)
     if explained is not None:
         commits = _commits(explained.commits_after(predicted))
