@@ -276,6 +276,7 @@ class Run(avocado.Test):
         os.kill(os.getpid(), signal.SIGKILL)
     def test_runner_killed(self):
         self.write()
+        Path("orphan").write_text(str(os.getpid()))
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
     def test_long(self):
@@ -332,6 +333,7 @@ def test_lost_tests_are_errors_and_a_broken_promise_outweighs_them(tmp_path: Pat
     assert done.returncode == 125, done.stdout + done.stderr
     assert [cell["verdict"] for cell in matrix_of(tmp_path)] == ["ERROR", "ERROR"]
     assert "ERROR case (hook), 5.10 npt: after its verdict PASS the test ended with ERROR" in done.stdout
+    until(partial(ended, int((tmp_path / "orphan").read_text())), seconds=5)
     done = avocado(tmp_path, "test_it.py:Run.test_bad", "test_it.py:Run.test_killed", *only)
     assert done.returncode == 1, done.stdout + done.stderr
 

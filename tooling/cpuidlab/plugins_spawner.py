@@ -1,6 +1,8 @@
 """Avocado's spawner plug-in: no test outlives the job, and no job waits for a test that is lost."""
 
 import asyncio
+import os
+import signal
 from contextlib import suppress
 from typing import Any
 
@@ -30,9 +32,11 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
         self.create_task_output_dir(runtime_task)
         task = runtime_task.task
         words = [*DIE_WITH_AVOCADO, *task.runnable.runner_command(), "task-run", *task.get_command_args()]
-        nothing = asyncio.subprocess.DEVNULL
-        try:
-            process = await asyncio.create_subprocess_exec(*words, stdout=nothing, stderr=nothing)
+        null = asyncio.subprocess.DEVNULL
+        try:  # a session of its own is ended as a whole; Ctrl-C comes to Avocado alone, which ends its tests
+            process = await asyncio.create_subprocess_exec(
+                *words, stdin=null, stdout=null, stderr=null, start_new_session=True
+            )
         except OSError:
             return False
         runtime_task.spawner_handle = ProcessSpawnerHandle(process)
@@ -42,22 +46,25 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
     async def wait_task(runtime_task: Any) -> None:
         """Wait for the runner's end; report an error on its behalf where it could not do so itself."""
         handle = runtime_task.spawner_handle
-        tests: list[psutil.Process] = []
-        lost = await _watch(handle, tests)
+        lost = await _watch(handle)
         if lost is None and handle.process.returncode and runtime_task.status not in _TERMINATED:
             lost = f"Avocado's runner ended with code {handle.process.returncode}"
         if lost is not None:
-            for test in tests:
-                _kill(test)
+            _end_session(handle)
             _report(runtime_task.task, lost)
 
+    async def terminate_task(self, runtime_task: Any) -> bool:
+        """End the runner, softly first, and whatever of the test is left."""
+        ended: bool = await super().terminate_task(runtime_task)
+        _end_session(runtime_task.spawner_handle)
+        return ended
 
-async def _watch(handle: Any, tests: list[psutil.Process]) -> str | None:
-    """Wait until the runner ends, `tests` kept up to date; end it where its test is gone, and say so."""
+
+async def _watch(handle: Any) -> str | None:
+    """Wait until the runner ends; end it where its test is gone, and say so."""
     looks_gone = 0
     while not handle.wait_task.done():
-        tests[:] = _children(handle.process.pid) or tests
-        looks_gone = looks_gone + 1 if any(_is_gone(test) for test in tests) else 0
+        looks_gone = looks_gone + 1 if _test_is_gone(handle.process.pid) else 0
         if looks_gone * LOOK_SECONDS > GONE_SECONDS:
             handle.process.kill()
             await handle.wait_task
@@ -66,24 +73,18 @@ async def _watch(handle: Any, tests: list[psutil.Process]) -> str | None:
     return None
 
 
-def _children(pid: int) -> list[psutil.Process]:
+def _test_is_gone(runner: int) -> bool:
+    """Whether the runner has a child that has ended and that the runner has not asked about."""
     try:
-        return psutil.Process(pid).children()
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _is_gone(process: psutil.Process) -> bool:
-    """Whether it has ended and its parent has not asked about it."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return any(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process(runner).children())
     except psutil.NoSuchProcess:
         return False
 
 
-def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process.kill()  # psutil never takes a later process with the same number for it
+def _end_session(handle: Any) -> None:
+    """End what an ended runner has left: a test goes on when its runner is killed."""
+    with suppress(ProcessLookupError):
+        os.killpg(handle.process.pid, signal.SIGKILL)
 
 
 def _report(task: Any, reason: str) -> None:
