@@ -1,0 +1,187 @@
+"""The speed figures, each a ratio of two things measured in turns in one run. `make benchmark` calls it.
+
+Exit codes: 0 all targets met, 1 a target missed, 2 usage, 125 could not be measured.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import figures
+import floor
+from cpuidlab.cli import INTERRUPTED, UNTESTED, USAGE
+from cpuidlab.command import run
+from cpuidlab.eras import predict
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.expect import identical
+from cpuidlab.freezer import frozen, open_rig
+from cpuidlab.paths import PROJECT
+from cpuidlab.profiles import PROFILES
+from cpuidlab.progress import say, step
+from cpuidlab.rig import Rig
+from cpuidlab.setups import Setup, setup
+from cpuidlab.story import Story
+from cpuidlab.verdict import Verdict, judge
+from cpuidlab.waiting import Deadline
+from figures import Ratio
+from paramiko import SSHException
+
+HOST, PAGING, PROFILE = "5.10", "npt", "small"
+JOB = ("tests/test_untouched.py", "tests/test_before_run.py", "tests/test_after_run.py")
+REPETITIONS, QUICK = 5, 2
+THAWS = 3  # in each repetition: a thaw takes a tenth of a cold boot and varies more
+THAWED_SECONDS, COLD_SECONDS = 60.0, 240.0  # deadlines
+
+COLD_SSH, THAW_SSH = "cold boot to guest SSH", "thaw to guest SSH"
+RAW_RUNS, RAW_SSH = "raw QEMU thaw until the machine runs", "raw QEMU thaw to guest SSH"
+TEST_COLD, TEST_THAWED = "one test, cold, to its verdict", "one test, thawed, to its verdict"
+JOB_WALL, JOB_TESTS, JOB_FIRST = "job, from command to prompt", "job, sum of its tests", "job, until its first test"
+RATIOS = (
+    Ratio("test_speedup", "a test cold / the same test thawed", TEST_COLD, TEST_THAWED, 8.0, "higher"),
+    Ratio("thaw_over_floor", "thaw to guest SSH / raw QEMU thaw to guest SSH", THAW_SSH, RAW_SSH, 2.5),
+    Ratio("thaw_over_raw_run", "thaw to guest SSH / raw QEMU until it runs", THAW_SSH, RAW_RUNS),
+    Ratio("boot_speedup", "cold boot / thaw, both to guest SSH", COLD_SSH, THAW_SSH, better="higher"),
+    Ratio("job_over_tests", "whole job / sum of its tests", JOB_WALL, JOB_TESTS),
+)
+
+
+class Benchmark:
+    """Measures into `seconds`: what -> one value a repetition, in seconds."""
+
+    def __init__(self, on: Setup) -> None:
+        self.setup = on
+        self.frozen = frozen(on, "guest_ready", PROFILES[PROFILE])
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    def repeat(self, times: int) -> None:
+        """Measure everything in turns, `times` times, after one round of the quick ones that does not count."""
+        with step("warming up"):
+            self._thaws()
+            self._test(cold=False)
+            self._job()
+        self.seconds.clear()
+        for number in range(1, times + 1):
+            with step(f"repetition {number} of {times}"):
+                self._test(cold=True)
+                for _ in range(THAWS):
+                    self._thaws()
+                self._test(cold=False)
+                self._job()
+
+    def per_ratio(self) -> dict[str, Sequence[float]]:
+        """The seconds; a cold boot stands beside the thaws of its repetition, so it is listed as often as they are."""
+        cold = [value for value in self.seconds[COLD_SSH] for _ in range(THAWS)]
+        return {**self.seconds, COLD_SSH: cold}
+
+    def _thaws(self) -> None:
+        """Our thaw and the raw one; who is first changes each time."""
+        both = (self._raw_thaw, self._thaw)
+        for one in both if len(self.seconds[THAW_SSH]) % 2 else reversed(both):
+            one()
+
+    def _thaw(self) -> None:
+        started = time.perf_counter()
+        with open_rig(self.setup, "guest_ready", PROFILE, Deadline.after(THAWED_SECONDS)) as rig:
+            _ = rig.guest
+            self.seconds[THAW_SSH].append(time.perf_counter() - started)
+
+    def _raw_thaw(self) -> None:
+        try:
+            raw = floor.thaw(self.frozen, self.setup.boot.kernel, self.setup.keys.folder / "client_key")
+        except (OSError, ValueError, SSHException, floor.QmpError) as error:
+            raise LabError(f"the raw thaw failed: {error!r}") from error
+        self.seconds[RAW_RUNS].append(raw.runs)
+        self.seconds[RAW_SSH].append(raw.guest_ssh)
+
+    def _test(self, cold: bool) -> None:
+        """The story of tests/test_after_run.py, identical; on its way the cold one passes guest SSH."""
+        started = time.perf_counter()
+        deadline = Deadline.after(COLD_SECONDS if cold else THAWED_SECONDS)
+        with open_rig(self.setup, "guest_ready", PROFILE, deadline, cold) as rig:
+            if cold:
+                _ = rig.guest
+                self.seconds[COLD_SSH].append(time.perf_counter() - started)
+            self._tell(rig)
+            self.seconds[TEST_COLD if cold else TEST_THAWED].append(time.perf_counter() - started)
+
+    def _tell(self, rig: Rig) -> None:
+        story = Story(rig)
+        story.set()
+        promise = identical(len(story.vcpus))
+        seen = story.observe()
+        found = judge(promise, predict(self.setup.kernel.version), None, seen, promise="", rerun="")
+        if found.verdict is not Verdict.PASS:
+            raise LabError(f"the test that is measured did not pass: {found.verdict} {found.reason}")
+
+    def _job(self) -> None:
+        """A whole job in a process of its own; it ends with this one."""
+        with tempfile.TemporaryDirectory(prefix="cpuidlab-benchmark-") as folder:
+            avocado = Path(sys.executable).with_name("avocado")
+            words = [str(avocado), "run", *JOB, "--hosts", HOST, "--paging", PAGING, "--job-results-dir", folder]
+            began, started = time.time(), time.perf_counter()
+            run(["setpriv", "--pdeathsig", "KILL", *words], seconds=600, cwd=PROJECT)
+            self.seconds[JOB_WALL].append(time.perf_counter() - started)
+            tests = json.loads(Path(folder, "latest", "results.json").read_text())["tests"]
+        self.seconds[JOB_TESTS].append(sum(float(test["time_elapsed"]) for test in tests))
+        self.seconds[JOB_FIRST].append(min(float(test["actual_time_start"]) for test in tests) - began)
+
+
+def main() -> int:
+    """Measure, print the tables on standard output, and write the JSON where it is asked for."""
+    options = _options()
+    try:
+        on = setup(HOST, PAGING)
+        benchmark = Benchmark(on)
+        benchmark.repeat(options.repetitions)
+        found = [figures.figure(ratio, benchmark.per_ratio()) for ratio in RATIOS]
+        if options.json:
+            about = _about(on, options.repetitions)
+            options.json.write_text(json.dumps(figures.as_json(found, benchmark.seconds, about), indent=1) + "\n")
+    except UsageError as error:
+        return _complain(str(error), USAGE)
+    except (LabError, OSError) as error:
+        return _complain(str(error), UNTESTED)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    print(figures.as_text(found, benchmark.seconds))
+    return 1 if any(one.met is False for one in found) else 0
+
+
+def _about(on: Setup, repetitions: int) -> dict[str, Any]:
+    return {
+        "host": on.kernel.label, "release": on.kernel.release, "paging": on.paging, "accel": on.accel,
+        "guest": on.guest_kernel.release, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0], "repetitions": repetitions, "thaws_in_each": THAWS,
+    }  # fmt: skip
+
+
+def _complain(text: str, code: int) -> int:
+    say(f"benchmark: {text}")
+    return code
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("-n", "--repetitions", type=_count, default=REPETITIONS, help=f"default {REPETITIONS}")
+    number.add_argument("--quick", dest="repetitions", action="store_const", const=QUICK, help=f"only {QUICK}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON to FILE as well")
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above zero")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
