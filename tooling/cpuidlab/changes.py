@@ -118,6 +118,7 @@ def _reordered(model: Model) -> Model:
 CHANGES: dict[str, _Row] = {
     "maxphyaddr": _number("maxphyaddr"),
     "sev_cbit": _number("sev_cbit"),
+    "vaddr_width": _number("linear_bits"),
     "gbpages": _off("gbpages"),
     "nx": _off("nx"),
     "pcid": _off("pcid"),
@@ -126,6 +127,9 @@ CHANGES: dict[str, _Row] = {
     "la57": _off("la57"),
     "vendor": _Row("intel|amd", "the vendor (leaves 0x0 and 0x80000000) becomes {}", _vendor),
     "apicid": _Row("", "the top bit of the initial APIC id is flipped", lambda _: lambda m: _flip(m, "apicid", 0x80)),
+    "topology": _Row(
+        "", "the number of logical processors is changed", lambda _: lambda m: _flip(m, "logical_processors", 8)
+    ),
     "kvm_leaf": _Row("", "KVM's PV EOI feature bit is flipped", lambda _: lambda m: _flip(m, "kvm_pv_eoi", 1)),
     "runtime_bits": _Row("", "the bits that KVM keeps itself are flipped", lambda _: _runtime_bits),
     "reordered": _Row("", "the last two entries change places", lambda _: _reordered),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
 
 USAGE, UNTESTED, INTERRUPTED = 2, 125, 130
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _complain(str(error), USAGE)
     except LabError as error:
-        return _complain(str(error), UNTESTED)
+        return _complain(failure.told(error), UNTESTED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:

@@ -79,6 +79,7 @@ FIELDS: dict[str, Field] = {
     for field in (
         Field("max_leaf", 0x0, 0, "eax", 0, 31, _SDM),
         Field("apicid", 0x1, 0, "ebx", 24, 31, _SDM),
+        Field("logical_processors", 0x1, 0, "ebx", 16, 23, _SDM),
         Field("vmx", 0x1, 0, "ecx", 5, 5, _SDM),
         Field("pcid", 0x1, 0, "ecx", 17, 17, _SDM),
         Field("x2apic", 0x1, 0, "ecx", 21, 21, _SDM),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from cpuidlab.eras import Era
-from cpuidlab.observation import ACCEPTED
+from cpuidlab.observation import ACCEPTED, Model
 from cpuidlab.verdict import Expectation
 
 Promise = Callable[[Era], Expectation]
@@ -19,13 +19,36 @@ def never_run(_: Era) -> Expectation:
     return Expectation(answer=ACCEPTED, model="asked", guest=None)
 
 
+def same_everywhere(answer: str, model: Model | None = "asked") -> Promise:
+    """The same answer in every era, and silence."""
+    return lambda _: Expectation(answer=answer, model=model)
+
+
 def identical(calls: int) -> Promise:
     """`calls` sets of the model that a vCPU which has run already has."""
     return lambda era: Expectation(answer=era.identical, lines=_lines(era, era.identical, calls), model="asked")
 
 
+def pending(calls: int) -> Promise:
+    """As `identical`, while a runtime bit waits for its update; a refusal is the era's defect and damages the model."""
+
+    def expect(era: Era) -> Expectation:
+        refused = era.defect and era.pending != era.identical
+        return Expectation(
+            answer=era.pending,
+            lines=_lines(era, era.pending, calls),
+            model="other" if refused else "asked",
+            defect=refused,
+        )
+
+    return expect
+
+
 def changed(calls: int, deadly: bool = False) -> Promise:
-    """`calls` sets of another model on vCPUs that have run; `deadly`: the guest cannot live with it."""
+    """`calls` sets of another model on vCPUs that have run; `deadly`: the guest cannot live with it.
+
+    Where an accepted model was put back by further calls these count too.
+    """
 
     def expect(era: Era) -> Expectation:
         accepted = era.changed == ACCEPTED

@@ -8,7 +8,7 @@ from pathlib import Path
 from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.profiles import PROFILES, Profile
 from cpuidlab.progress import say
-from cpuidlab.rig import Rig, Stage
+from cpuidlab.rig import TELL_SECONDS, Rig, Stage
 from cpuidlab.setups import Setup
 from cpuidlab.store import made
 from cpuidlab.waiting import Deadline
@@ -92,15 +92,18 @@ def _freeze(rig: Rig, folder: Path) -> None:
 
 
 def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
-    """Boot until it succeeds, at most BOOTS times, counted and shown; the count is kept in boots.json."""
+    """Boot until it succeeds, at most BOOTS times, counted and shown; the count is kept in boots.json.
+
+    A boot that took all of its time is the last one: the next would take as long.
+    """
     for count in range(1, BOOTS + 1):
+        deadline = Deadline.after(FREEZE_SECONDS)
         try:
-            boot(Deadline.after(FREEZE_SECONDS))
+            boot(deadline)
         except LabError as error:
+            if count == BOOTS or deadline.left() < TELL_SECONDS:
+                raise LabError(f"{name} does not boot (attempt {count}): {error}", error.evidence) from error
             say(f"  !! boot {count} of {name} failed: {error}")
-            if count == BOOTS:
-                text = f"{name} does not boot: tried {BOOTS} times, the last time: {error}"
-                raise LabError(text, error.evidence) from error
             for partial in folder.iterdir():
                 shutil.rmtree(partial)
         else:

@@ -38,22 +38,25 @@ def parse(text: str) -> Health:
     )
 
 
-def troubles(health: Health, since_uptime: float, log_mark: int, models: Sequence[Model]) -> tuple[str, ...]:
+def troubles(
+    health: Health, since_uptime: float, before: Sequence[kmsg.Record], mark: int, models: Sequence[Model]
+) -> tuple[str, ...]:
     """Why the guest is not stable; empty where it is.
 
+    Its kernel log counts from `mark` on, without what it had said `before` already: a kernel that boots again repeats
+    itself.
     `models` is what KVM reports for vCPU 0, 1, ...; the guest's CPU of the same number must see just that.
     """
-    found = list(kmsg.troubles(kmsg.since(health.log, log_mark)))
-    before, after = health.uptimes
-    if not since_uptime < before < after:
-        found.append(f"time does not advance: {since_uptime} s, then {before} s and {after} s")
+    known = {record.text for record in before}
+    found = list(kmsg.troubles(record for record in kmsg.since(health.log, mark) if record.text not in known))
+    began, after = health.uptimes
+    if not since_uptime < began < after:
+        found.append(f"time does not advance: {since_uptime} s, then {began} s and {after} s")
     found += [f"vCPU {cpu} failed its work ({code}): {said}" for cpu, (code, said) in health.work.items() if code]
-    if sorted(health.work) != sorted(health.seen):
-        found.append(f"vCPUs {sorted(health.work)} work, but {sorted(health.seen)} answer CPUID")
+    if not sorted(health.work) == sorted(health.seen) == list(range(len(models))):
+        found.append(f"CPUs {sorted(health.work)} work and {sorted(health.seen)} answer CPUID of {len(models)} vCPUs")
     for cpu, seen in sorted(health.seen.items()):
-        if cpu >= len(models):
-            found.append(f"the guest has a CPU {cpu}, KVM has only {len(models)} vCPUs")
-        else:
+        if cpu < len(models):
             found += [
                 f"CPU {cpu} sees another CPUID than KVM reports: {line}" for line in seen_differs(models[cpu], seen)
             ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cpuidlab.command import run
 from cpuidlab.errors import UsageError
+from cpuidlab.guestmodule import PROBE, probe_module
 from cpuidlab.kernels import Kernel
 from cpuidlab.keys import Keys
 from cpuidlab.paths import GUESTS, TOOLING
@@ -24,7 +25,8 @@ HOOK_IN_HOST = "lib/cpuidhook.so"
 
 def guest_image(kernel: Kernel, keys: Keys) -> Path:
     """The guest's initramfs for `kernel`: a file."""
-    return _image("guest", kernel, keys, extra={}, programs=["health"])
+    extra = {"lib/cpuidprobe.ko": probe_module(kernel), "usr/bin/probe": PROBE / "probe"}
+    return _image("guest", kernel, keys, extra, programs=["health"])
 
 
 def host_image(kernel: Kernel, keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:

@@ -46,6 +46,7 @@ class Fate:
 class Observation:
     """Everything seen; `host_log` is what the host's kernel logged since the mark.
 
+    `notes` are words of the test's own.
     `answers` is empty where nothing was changed. `model` and `guest` are None where nobody looked, or could.
     """
 
@@ -68,7 +69,7 @@ class Observation:
     @property
     def word(self) -> str:
         """The observation in a few words: first what KVM answered, then what became of the guest."""
-        parts = [self._answer_word(), self._model_word(), self._guest_word()]
+        parts = [self._answer_word(), self._model_word(), *self.notes, self._guest_word()]
         return ", ".join(part for part in parts if part) or "nothing changed"
 
     def _answer_word(self) -> str:

@@ -19,6 +19,7 @@ from avocado.core.plugin_interfaces import CLI, JobPost, Varianter
 from avocado.core.settings import settings
 from avocado.core.tree import TreeNode
 
+from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.paths import PROJECT
 
@@ -152,7 +153,7 @@ def _one_line() -> Iterator[None]:
     except UsageError as error:
         _exit(str(error), USAGE)
     except LabError as error:
-        _exit(str(error), UNTESTED)
+        _exit(failure.told(error), UNTESTED)
     except KeyboardInterrupt:
         _exit("interrupted", INTERRUPTED)
     except OSError as error:

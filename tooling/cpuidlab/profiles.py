@@ -26,9 +26,10 @@ class Profile:
         qemu = " ".join(
             (
                 "qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -S",
-                f"-machine q35,accel=kvm -cpu {self.cpu} -m {self.memory_mib}",
+                f"-machine q35,accel=kvm -cpu {self.cpu} -m {self.memory_mib},slots=2,maxmem=8G",
                 f"-smp {self.vcpus},maxcpus={self.max_vcpus}",
-                "-kernel /guest/vmlinuz -initrd /guest/initrd -append 'console=ttyS0 quiet panic=-1'",
+                "-kernel /guest/vmlinuz -initrd /guest/initrd",
+                "-append 'console=ttyS0 quiet panic=-1'",
                 f"-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{GUEST_SSH_PORT}-:22",
                 "-device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci",
                 f"-serial file:{CONSOLE} -qmp unix:{QMP_SOCKET},server=on,wait=off",
@@ -38,11 +39,11 @@ class Profile:
         return f"({hook} {qemu} >{STDERR} 2>&1 </dev/null; echo $? >{EXIT}) >/dev/null 2>&1 &"
 
 
-# RAM above 4 GiB: q35 puts at most 2 GiB (2.75 GiB for smaller guests) below it.
 PROFILES = {
     profile.name: profile
     for profile in (
         Profile("small", memory_mib=256),
+        # q35 puts 2 GiB below 4 GiB and the rest above; the direct map has 1 GiB pages
         Profile("highmem", memory_mib=3072),
     )
 }

@@ -21,7 +21,7 @@ from cpuidlab.story import Story
 from cpuidlab.verdict import Judgement, Verdict, judge, probe_era
 from cpuidlab.waiting import Deadline
 
-THAWED_SECONDS = 60.0
+THAWED_SECONDS = 120.0
 COLD_SECONDS = 240.0
 
 

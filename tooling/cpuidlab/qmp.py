@@ -10,7 +10,7 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.waiting import Deadline
 
-TICK_SECONDS = 0.005
+TURNS = 4  # of the event loop: one reads the socket, the next ones parse and hand on
 
 
 class Qmp:
@@ -47,8 +47,7 @@ class Qmp:
     def watch(self) -> None:
         """Take in what has arrived. Raises LostVMError at the end of the connection."""
         try:
-            self._loop.run_until_complete(asyncio.sleep(0))
-            self._loop.run_until_complete(asyncio.sleep(TICK_SECONDS))
+            self._loop.run_until_complete(_turns())
         finally:
             self._drain()
         if self._client.runstate.name != "RUNNING":
@@ -90,3 +89,8 @@ class Qmp:
 
     def _note(self, way: str, message: object) -> None:
         self.transcript.append(f"{way} {json.dumps(message, default=str)}")
+
+
+async def _turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)

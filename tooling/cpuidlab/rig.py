@@ -30,6 +30,7 @@ _FILES = {
 _READ_FILES = "; ".join(f"printf '\\036{name}\\n'; {read} 2>/dev/null" for name, read in _FILES.items())
 # one connection attempt, in seconds: a server that is just coming up may never answer the one it began with
 SSH_TRY_SECONDS = 10.0
+TELL_SECONDS = 10.0  # kept back to ask a guest that does not come up what it has to say
 
 
 class Rig:
@@ -108,10 +109,9 @@ class Rig:
         """Let the held vCPUs run until SSH answers: stage guest_ready."""
         self.qmp.execute("cont", self.deadline)
         try:
-            _ = self.guest
+            self.login(self.deadline.within(self.deadline.left() - TELL_SECONDS))
         except LabError as error:
-            told = "\n".join(f"{name}:\n{text[-3000:]}" for name, text in self.files().items())
-            raise type(error)(str(error), f"{told}\n{self.hook.list()}\n{error.evidence}") from error
+            raise type(error)(str(error), f"{self._told()}\n{error.evidence}") from error
 
     def freeze(self, folder: Path) -> None:
         """Save the whole rig into `folder`, all connections closed, and let it go on."""
@@ -155,6 +155,13 @@ class Rig:
             self.hang_up()
         finally:
             self.machine.stop()
+
+    def _told(self) -> str:
+        try:
+            files = "\n".join(f"{name}:\n{text[-3000:]}" for name, text in self.files().items())
+            return f"{files}\n{self.hook.list()}"
+        except LabError as error:
+            return f"nothing more can be learned from the host: {error}"
 
     def __enter__(self) -> Self:
         return self

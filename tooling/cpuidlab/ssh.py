@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -52,12 +53,18 @@ class Ssh:
 
     def open_program(self, command: str, deadline: Deadline) -> paramiko.Channel:
         """A byte stream to a program's standard input and output."""
+        # exec_command waits for the server without a time-out of its own; its answer never comes from a hung machine
+        alarm = threading.Timer(max(deadline.left(), 0.1), self._transport.close)
+        alarm.daemon = True
+        alarm.start()
         try:
             channel = self._transport.open_session(timeout=max(deadline.left(), 0.1))
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._watch()
             raise LabError(f"{self.name}: cannot start '{command}' over SSH: {error!r}") from error
+        finally:
+            alarm.cancel()
         return channel
 
     def run(self, command: str, deadline: Deadline, check: bool = True) -> str:
@@ -67,26 +74,30 @@ class Ssh:
         """
         channel = self.open_program(command, deadline)
         channel.set_combine_stderr(True)
-        channel.settimeout(POLL_SECONDS)
-        said = bytearray()
-        while not (channel.eof_received and channel.exit_status_ready() and not channel.recv_ready()):
-            try:
-                said += channel.recv(65536)
-            except TimeoutError:
-                self._still_alive(f"'{command}'", deadline, said)
-        text = said.decode(errors="replace")
+        text = self.rest_of(channel, deadline)
         status = channel.recv_exit_status()
         channel.close()
         if check and status != 0:
             raise LabError(f"{self.name}: '{command}' failed with exit code {status}", text)
         return text
 
-    def _still_alive(self, what: str, deadline: Deadline, said: bytearray) -> None:
+    def rest_of(self, channel: paramiko.Channel, deadline: Deadline) -> str:
+        """What the program behind `channel` prints until its end; LabError where it does not end in time."""
+        channel.settimeout(POLL_SECONDS)
+        said = bytearray()
+        while not (channel.eof_received and channel.exit_status_ready() and not channel.recv_ready()):
+            try:
+                said += channel.recv(65536)
+            except TimeoutError:
+                self._still_alive(channel, deadline, said)
+        return said.decode(errors="replace")
+
+    def _still_alive(self, channel: paramiko.Channel, deadline: Deadline, said: bytearray) -> None:
         self._watch()
         if not self._transport.is_active():
-            raise LabError(f"{self.name}: SSH broke off during {what}", said.decode(errors="replace"))
+            raise LabError(f"{self.name}: SSH broke off", said.decode(errors="replace"))
         if deadline.left() == 0:
-            raise LabError(f"{self.name}: {what} did not end in time", said.decode(errors="replace"))
+            raise LabError(f"{self.name}: a program did not end in time", said.decode(errors="replace"))
 
     def close(self) -> None:
         """Let go of the connection."""

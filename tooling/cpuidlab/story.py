@@ -6,15 +6,15 @@ from cpuidlab import cpuid, fate, health, hook, kmsg
 from cpuidlab.changes import parse
 from cpuidlab.cpuid import Model
 from cpuidlab.errors import LabError, LostVMError
-from cpuidlab.hook import Call, HookEvent
+from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
 from cpuidlab.rig import READ_KMSG, Rig
 from cpuidlab.verdict import agree
 
 LOGIN_SECONDS = (4.0, 10.0)  # for a login after the change; between the two it is asked whether the guest hangs
+BOOT_SECONDS = (40.0,)  # the same where the guest boots first
 HEALTH_SECONDS = 20.0  # for the guest's health program
 END_SECONDS = 10.0  # after that, for a guest that is dying slowly
-MARK = f"cut -d' ' -f1 /proc/uptime; {READ_KMSG}"
 
 
 class Story:
@@ -25,31 +25,75 @@ class Story:
         self.rig = rig
         self.deadline = rig.deadline
         self.answers: list[VcpuAnswer] = []
+        self.notes: list[str] = []
+        self.readings: list[str] = []  # a test's own evidence, line by line
         vcpus = rig.hook.list()
         self.vcpus = tuple(vcpu.id for vcpu in vcpus)
         self.runs = any(vcpu.has_run for vcpu in vcpus)
         self._files = rig.files()
         self._host_mark = kmsg.mark(kmsg.parse(self._files["host-log"]))
         self._hook_mark = len(hook.parse_log(self._files["hook-log"]))
-        self._uptime, self._guest_mark = self._mark_guest() if self.runs else (0.0, -1)
-        self._stop()
+        self._uptime, self._guest_log = self._look_before() if self.runs else (0.0, ())
+        self._qemu_sets = 0
+        self._guest_mark = kmsg.mark(self._guest_log)
+        self.login_seconds: tuple[float, ...] = LOGIN_SECONDS
+        self.stop()
         self.before = self._models()
         self.asked = dict(self.before)
         self.after: dict[int, Model] = {}
         self._hang: str | None = None
         self._sick: tuple[str, ...] = ()  # what the console says of a guest that answers no more and has not ended
 
-    def set(self, change: str = "", vcpus: Sequence[int] | None = None, call: Call = 2) -> str:
+    def set(self, change: str = "", vcpus: Sequence[int] | None = None, call: Call = 2, *, live: bool = False) -> str:
         """Set the CPUID of each vCPU with that named change made to it, the same as before where none is named.
 
-        The VM must be stopped. Returns the answer of the last call. Raises UsageError where the change would change
-        nothing on this CPU.
+        The VM must be stopped, or with `live` running: then each vCPU's own thread calls, before its next KVM_RUN.
+        Returns the answer of the last call. Raises UsageError where the change would change nothing on this CPU.
         """
-        for vcpu in self.vcpus if vcpus is None else vcpus:
-            self.asked[vcpu] = parse(change).apply(self.before[vcpu]) if change else self.before[vcpu]
-            answer = self.rig.hook.set(vcpu, self.asked[vcpu], call)
-            self.answers.append(VcpuAnswer(vcpu, answer.word))
+        for vcpu in self.ask(change, vcpus):
+            self.note(vcpu, self.rig.hook.set(vcpu, self.asked[vcpu], call, live=live))
         return self.answers[-1].answer
+
+    def ask(self, change: str = "", vcpus: Sequence[int] | None = None) -> Sequence[int]:
+        """Say which models are about to be asked for, as `set` does it; return the vCPUs."""
+        chosen = self.vcpus if vcpus is None else vcpus
+        for vcpu in chosen:
+            self.asked[vcpu] = parse(change).apply(self.before[vcpu]) if change else self.before[vcpu]
+        return chosen
+
+    def note(self, vcpu: int, answer: Answer) -> None:
+        """Keep what KVM answered."""
+        self.answers.append(VcpuAnswer(vcpu, answer.word))
+
+    def stop(self) -> None:
+        """Stop the VM: no vCPU runs, so that their ioctls can be called from outside."""
+        self.rig.qmp.execute("stop", self.deadline)
+
+    def resume(self) -> None:
+        """Let the guest run on."""
+        self.rig.qmp.execute("cont", self.deadline)
+
+    def boots(self) -> None:
+        """From here on the guest boots: its uptime begins anew, and the next login may take as long as a boot."""
+        self.runs = True
+        self._uptime = 0.0
+        self._guest_mark = -1
+        self.login_seconds = BOOT_SECONDS
+
+    def adopt(self, vcpu: int) -> None:
+        """Take a vCPU that QEMU has just plugged into the story: QEMU's own set counts as an answer, its model as the
+        one from before and the one asked for. Leaves the VM stopped."""
+        self.stop()
+        self.qemu_set()
+        self.vcpus = tuple(sorted({*self.vcpus, vcpu}))
+        self.before[vcpu] = self.asked[vcpu] = self.rig.hook.get(vcpu)
+
+    def qemu_set(self) -> None:
+        """Take in what QEMU itself has set since the mark; only the hook's log tells of it."""
+        self._files = self.rig.files()
+        by_qemu = [event for event in self._sets() if event.by == "qemu"]
+        self.answers += [VcpuAnswer(event.vcpu or 0, event.word) for event in by_qemu[self._qemu_sets :]]
+        self._qemu_sets = len(by_qemu)
 
     def observe(self) -> Observation:
         """Let the guest run on, look at everything, and let the witnesses confirm each other.
@@ -59,7 +103,7 @@ class Story:
         looked = self._look_at_guest() if self.runs else None  # None: not run, ended, or only its console still speaks
         gone = fate.is_gone(self.rig)
         if not gone:
-            self._stop()
+            self.stop()
             self.after = self._models()
         self._files = self.rig.files()
         ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._hang, how=self._hang)
@@ -69,8 +113,9 @@ class Story:
             host_log=self._host_log(),
             guest=self._report(looked) if ended.alive else None,
             fate=ended,
+            notes=tuple(self.notes),
         )
-        agree(seen, [(e.vcpu or 0, e.word) for e in self._hook_events() if e.by == "hook"])
+        agree(seen, [(event.vcpu or 0, event.word) for event in self._sets()])
         return seen
 
     def evidence(self) -> dict[str, str]:
@@ -81,6 +126,7 @@ class Story:
             ),
             "guest-console.txt": self._files["guest-console"],
             "qemu-stderr.txt": self._files["qemu-stderr"],
+            "readings.txt": "".join(f"{line}\n" for line in self.readings),
             "hook-log.txt": self._files["hook-log"],
             "qmp.txt": "".join(f"{line}\n" for line in self.rig.qmp.transcript),
             "models-before.txt": _models_text(self.before),
@@ -90,8 +136,8 @@ class Story:
 
     def _look_at_guest(self) -> health.Health | None:
         """Log in anew and look at the guest's health; None where the guest has ended."""
-        self.rig.qmp.execute("cont", self.deadline)
-        for seconds in LOGIN_SECONDS:
+        self.resume()
+        for seconds in self.login_seconds:
             try:
                 guest = self.rig.login(self.deadline.within(seconds))
                 return health.parse(guest.run("health", self.deadline.within(HEALTH_SECONDS)))
@@ -111,24 +157,26 @@ class Story:
         if looked is None:
             return GuestReport(stable=False, troubles=self._sick) if self._sick else None
         models = [self.after[vcpu] for vcpu in self.vcpus]
-        found = health.troubles(looked, self._uptime, self._guest_mark, models)
+        found = health.troubles(looked, self._uptime, self._guest_log, self._guest_mark, models)
         return GuestReport(stable=not found, troubles=found)
 
-    def _mark_guest(self) -> tuple[float, int]:
-        uptime, _, log = self.rig.guest.run(MARK, self.deadline, check=False).partition("\n")
-        return float(uptime), kmsg.mark(kmsg.parse(log))
+    def _look_before(self) -> tuple[float, tuple[kmsg.Record, ...]]:
+        """The guest's uptime and kernel log, over a first login."""
+        said = self.rig.guest.run(f"cut -d' ' -f1 /proc/uptime; {READ_KMSG}", self.deadline, check=False)
+        uptime, _, log = said.partition("\n")
+        return float(uptime), kmsg.parse(log)
 
     def _models(self) -> dict[int, Model]:
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}
-
-    def _stop(self) -> None:
-        self.rig.qmp.execute("stop", self.deadline)
 
     def _host_log(self) -> tuple[kmsg.Record, ...]:
         return kmsg.since(kmsg.parse(self._files["host-log"]), self._host_mark)
 
     def _hook_events(self) -> tuple[HookEvent, ...]:
         return hook.parse_log(self._files["hook-log"])[self._hook_mark :]
+
+    def _sets(self) -> list[HookEvent]:
+        return [event for event in self._hook_events() if event.kind.startswith("set_cpuid")]
 
     def _diff_text(self) -> str:
         return "".join(

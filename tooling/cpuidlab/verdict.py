@@ -32,12 +32,15 @@ class Expectation:
     """What an era promises for one test; None stands for "any".
 
     `answer` is that of every call ("accepted" or an errno's name), None where no call is made. `lines` is how often
-    each of the two warning lines is due: once for each accepted call on a vCPU that has run. `defect`: what is expected
-    is a bug of the era.
+    each of the two warning lines is due: once for each accepted call on a vCPU that has run. `limited`: just so many of
+    them get past the rate limit, and the kernel notes how many did not. `notes` is what the story
+    itself notes. `defect`: what is expected is a bug of the era.
     """
 
     answer: str | None
     lines: int = 0
+    limited: int | None = None
+    notes: tuple[str, ...] | None = None
     model: Model | None = None
     guest: Literal["stable", "dies"] | None = "stable"
     defect: bool = False
@@ -71,7 +74,8 @@ def discrepancies(expectation: Expectation, observation: Observation) -> tuple[s
     """
     return (
         *_answer_discrepancies(expectation, observation),
-        *_line_discrepancies(expectation.lines, observation),
+        *_line_discrepancies(expectation, observation),
+        *_note_discrepancies(expectation.notes, observation.notes),
         *_guest_discrepancies(expectation, observation),
         *_model_discrepancies(expectation, observation),
         *_noise(expectation.lines, observation.host_log),
@@ -178,9 +182,12 @@ def _answer_discrepancies(expectation: Expectation, observation: Observation) ->
     return (f"KVM_SET_CPUID was answered {_answers(other)} instead of {expectation.answer}",) if other else ()
 
 
-def _line_discrepancies(lines: int, observation: Observation) -> tuple[str, ...]:
-    least = min(lines, RATE_LIMIT_BURST)
+def _line_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
+    lines = expectation.lines if expectation.limited is None else expectation.limited
+    least = min(lines, RATE_LIMIT_BURST) if expectation.limited is None else lines
     found = []
+    if expectation.limited is not None and not any(is_suppression_note(record) for record in observation.host_log):
+        found.append('the host log lacks the note of "callbacks suppressed"')
     for line in WARNING_LINES:
         count = observation.line_count(line)
         if count == 0 and lines:
@@ -189,6 +196,12 @@ def _line_discrepancies(lines: int, observation: Observation) -> tuple[str, ...]
             due = f"{lines}" if least == lines else f"{least} to {lines}"
             found.append(f'the host logged {count} times instead of {due}: "{line}"')
     return tuple(found)
+
+
+def _note_discrepancies(expected: tuple[str, ...] | None, seen: tuple[str, ...]) -> tuple[str, ...]:
+    if expected is None or expected == seen:
+        return ()
+    return (f"seen was '{', '.join(seen) or 'nothing'}' instead of '{', '.join(expected)}'",)
 
 
 def _guest_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:

@@ -1,0 +1,32 @@
+"""Once a vCPU has run it has run: no reset makes it new."""
+
+from cpuidlab.acts import cycle_cpu, guest_reboot, system_reset
+from cpuidlab.expect import changed
+from cpuidlab.promise import PromiseTest
+
+
+class HasRunStays(PromiseTest):
+    """Nothing but vCPU creation sets last_vmentry_cpu to -1."""
+
+    def test_after_system_reset(self) -> None:
+        """After a system reset of the VM a changed CPUID is still answered as after KVM_RUN: accepted or refused
+        (feb627e8d6f6) as the era says; the guest boots again and is stable."""
+        with self.story() as story:
+            system_reset(story)
+            story.set("maxphyaddr=36")
+            self.conclude(story, changed(len(story.answers)))
+
+    def test_after_guest_reboot(self) -> None:
+        """After the guest has rebooted itself a changed CPUID is still answered as after KVM_RUN (feb627e8d6f6)."""
+        with self.story() as story:
+            guest_reboot(story)
+            story.set("maxphyaddr=36")
+            self.conclude(story, changed(len(story.answers)))
+
+    def test_after_init(self) -> None:
+        """After INIT and SIPI, which bring an offlined CPU up again, a changed CPUID of that vCPU is still answered
+        as after KVM_RUN (feb627e8d6f6)."""
+        with self.story() as story:
+            cycle_cpu(story, cpu=1)
+            story.set("maxphyaddr=36", vcpus=[1])
+            self.conclude(story, changed(len(story.answers)))

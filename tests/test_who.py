@@ -1,0 +1,46 @@
+"""Who is changed: all vCPUs is the usual case elsewhere; here it is some of them."""
+
+from cpuidlab.acts import bring_up, hot_add
+from cpuidlab.expect import changed, never_run, same_everywhere
+from cpuidlab.observation import ACCEPTED
+from cpuidlab.promise import PromiseTest
+from cpuidlab.verdict import Expectation
+
+
+class Who(PromiseTest):
+    """KVM has no promise between vCPUs: each has the model that it was given."""
+
+    def test_one_of_two(self) -> None:
+        """MAXPHYADDR lowered to 36 on vCPU 1 alone after KVM_RUN: accepted or refused as the era says (feb627e8d6f6),
+        each CPU of the guest sees what its own vCPU has, and the guest stays stable."""
+        with self.story() as story:
+            story.set("maxphyaddr=36", vcpus=[1])
+            self.conclude(story, changed(1))
+
+    def test_different_from_the_start(self) -> None:
+        """Two vCPUs may have different models before they have run; that is accepted silently in every era."""
+        with self.story("guest_held") as story:
+            story.set("maxphyaddr=36", vcpus=[0])
+            story.set("gbpages=off", vcpus=[1])
+            self.conclude(story, never_run)
+
+    def test_guest_brings_up_a_lesser_cpu(self) -> None:
+        """A Linux guest brings up a hot-added CPU that lacks GBPAGES and SMAP: accepted in every era as that vCPU has
+        never run; the guest sees two kinds of CPU and stays stable."""
+        with self.story() as story:
+            vcpu = hot_add(story)
+            story.adopt(vcpu)
+            story.set("gbpages=off,smap=off", vcpus=[vcpu])
+            bring_up(story, cpu=vcpu)
+            self.conclude(story, same_everywhere(ACCEPTED))
+
+    def test_guest_brings_up_a_narrower_cpu(self) -> None:
+        """A Linux guest brings up a hot-added CPU whose MAXPHYADDR is 36 instead of 40: accepted in every era as that
+        vCPU has never run; but the new CPU is given the others' MTRR masks, whose upper bits are reserved for it, and
+        the #GP comes where the guest's kernel cannot take one: the guest dies."""
+        with self.story() as story:
+            vcpu = hot_add(story)
+            story.adopt(vcpu)
+            story.set("maxphyaddr=36", vcpus=[vcpu])
+            bring_up(story, cpu=vcpu)
+            self.conclude(story, lambda _: Expectation(answer=ACCEPTED, guest="dies"))

@@ -1,0 +1,17 @@
+"""The longer story of a failed lab, for the reader of its one line."""
+
+from contextlib import suppress
+
+from cpuidlab.errors import LabError
+from cpuidlab.paths import cache_dir
+
+
+def told(error: LabError) -> str:
+    """The error's line. Its evidence, where it has any, goes to a file in the cache that the line then names."""
+    if not error.evidence:
+        return str(error)
+    file = cache_dir() / "last-failure.txt"
+    with suppress(OSError):
+        file.write_text(f"{error}\n\n{error.evidence}\n")
+        return f"{error}; more in {file}"
+    return str(error)
