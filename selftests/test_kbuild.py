@@ -156,3 +156,11 @@ def test_failure_that_is_not_the_patchs_cleans_up_next_time(tree: kbuild.Tree, m
     assert make.goals == ["modules", "clean", "modules"]
     kbuild._compile(tree, TARGET, Path("my.patch"))
     assert make.goals[-2:] == ["modules", "modules"]
+
+
+def test_an_empty_patch_is_refused(tmp_path: Path) -> None:
+    source, patch = tmp_path / "source", tmp_path / "none.patch"
+    source.mkdir()
+    patch.write_text("")
+    with pytest.raises(UsageError, match="is empty"):
+        kbuild.apply(patch, source)
