@@ -138,10 +138,13 @@ def main() -> int:
     """Measure, print the tables on standard output, and write the JSON where it is asked for."""
     options = _options()
     try:
+        if options.json and not options.json.parent.is_dir():
+            raise UsageError(f"there is no folder {options.json.parent} for the JSON")
         on = setup(HOST, PAGING)
         benchmark = Benchmark(on)
         benchmark.repeat(options.repetitions)
         found = [figures.figure(ratio, benchmark.per_ratio()) for ratio in RATIOS]
+        print(figures.as_text(found, benchmark.seconds))
         if options.json:
             about = _about(on, options.repetitions)
             options.json.write_text(json.dumps(figures.as_json(found, benchmark.seconds, about), indent=1) + "\n")
@@ -151,7 +154,6 @@ def main() -> int:
         return _complain(str(error), UNTESTED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
-    print(figures.as_text(found, benchmark.seconds))
     return 1 if any(one.met is False for one in found) else 0
 
 
