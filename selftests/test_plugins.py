@@ -1,6 +1,7 @@
 """The plan of a job, the cells of its tests, and Avocado with our plug-ins on a stand-in for the kernels."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -94,7 +95,7 @@ def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     plan.prepare(plan.Plan((variant,), cold=True))
     assert done == []
     plan.prepare(plan.Plan((variant,), cold=False))
-    assert done == ["frozen_host", "frozen", "frozen", "probe"]
+    assert done == ["frozen_host", *["frozen"] * len(plan.PROFILES), "probe"]
 
 
 # work in parallel
@@ -245,6 +246,8 @@ def prepare(job):
         raise RuntimeError("oops")
     if os.environ["HOW"] == "interrupted":
         raise KeyboardInterrupt
+    if os.environ["HOW"] == "terminated":
+        os.kill(os.getpid(), 15)
 plan.setup, plan.prepare = setup, prepare
 from avocado.core.main import main
 sys.exit(main())
@@ -344,6 +347,7 @@ def test_lost_tests_are_errors_and_a_broken_promise_outweighs_them(tmp_path: Pat
         ("well", ("--hosts", "foo"), "cpuidlab: host 'foo' is not understood", 2),
         ("broken", (), "cpuidlab: no boot today", 125),
         ("interrupted", (), "cpuidlab: interrupted", 130),
+        ("terminated", (), "cpuidlab: terminated", 143),
         ("defect", (), "cpuidlab: RuntimeError: oops; this is a defect of the lab", 125),
     ],
 )
@@ -366,6 +370,16 @@ def test_nothing_outlives_an_avocado_that_is_killed(tmp_path: Path) -> None:
             process.kill()
     for pid in (tmp_path / "pids").read_text().split():
         until(partial(ended, int(pid)))
+
+
+def test_an_interrupted_job_is_neither_good_nor_bad(tmp_path: Path) -> None:
+    with start(tmp_path, "test_it.py:Run.test_long", "--hosts", "5.10", "--paging", "npt") as process:
+        try:
+            until((tmp_path / "pids").exists)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from cpuidlab.command import last_line
 from cpuidlab.errors import LabError, LostVMError, UsageError
 from cpuidlab.qmp import Qmp
 from cpuidlab.store import file_digest
@@ -90,7 +91,8 @@ class TcgMachine:
     def watch(self) -> None:
         """Raise LostVMError if QEMU has ended, its QMP has, or the host's kernel has panicked."""
         if self._process.poll() is not None:
-            raise self._story(LostVMError(f"{self.name}: QEMU ended with exit code {self._process.returncode}"))
+            last = last_line(self.stderr())
+            raise self._story(LostVMError(f"{self.name}: QEMU ended with exit code {self._process.returncode}: {last}"))
         panic = PANIC.search(self.console())
         if panic:
             raise self._story(LostVMError(f"{self.name}: the host's console says: {panic[0]}"))

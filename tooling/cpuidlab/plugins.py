@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cpuidlab.plan import Plan
 
 SECTION = "cpuidlab"
-USAGE, UNTESTED, INTERRUPTED = 2, 125, 130
+USAGE, UNTESTED, INTERRUPTED, TERMINATED = 2, 125, 130, 143  # of the last two `git bisect run` ends
 
 # key, type, what help shows for the value, help; the defaults stand in avocado.cfg
 OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
@@ -106,13 +106,16 @@ class Matrix(JobPost):  # type: ignore[misc]
     priority = PluginPriority.LAST_RESORT  # the exit must be the last that happens in a job
 
     def post(self, job: Any) -> None:
-        """Raise SystemExit with the job's exit code; an interrupted job keeps Avocado's."""
+        """Raise SystemExit with the job's exit code.
+
+        Avocado's own code for an interrupted job would tell `git bisect run` that the kernel is bad.
+        """
         if job.config.get("run.dry_run.enabled"):
             return
         with _one_line():
             code = self._collect(job)
-        if code is not None and job.interrupted_reason is None:
-            raise SystemExit(code)
+        if code is not None:
+            raise SystemExit(code if job.interrupted_reason is None else INTERRUPTED)
 
     def _collect(self, job: Any) -> int | None:
         from cpuidlab import matrix, matrixview, plugins_results  # noqa: PLC0415
@@ -156,6 +159,10 @@ def _one_line() -> Iterator[None]:
         _exit(failure.told(error), UNTESTED)
     except KeyboardInterrupt:
         _exit("interrupted", INTERRUPTED)
+    except SystemExit as error:  # Avocado's answer to SIGTERM is one with a text, which Python takes for 1
+        if error.code != "Terminated":
+            raise
+        _exit("terminated", TERMINATED)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         _exit(f"{error}{'; free some room or set XDG_CACHE_HOME' if full else ''}", UNTESTED)

@@ -58,7 +58,10 @@ class Rig:
     @classmethod
     def thawed(cls, setup: Setup, frozen: Path, deadline: Deadline, refreeze: bool = False) -> "Rig":
         """Start a fresh copy of a frozen rig; with `refreeze` the copy can be frozen again."""
-        machine = TcgMachine(f"host {setup.name}", setup.boot, deadline, frozen, refreeze)
+        try:
+            machine = TcgMachine(f"host {setup.name}", setup.boot, deadline, frozen, refreeze)
+        except FileNotFoundError as error:
+            raise LabError(f"the frozen rig {frozen} is not whole; remove {frozen.parent} and run again") from error
         return cls(setup, machine, deadline)
 
     @cached_property

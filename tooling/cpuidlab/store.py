@@ -73,6 +73,7 @@ def _locked(final: Path) -> FileLock:
 
 def _make_whole(final: Path, title: str, make: Callable[[Path], None]) -> None:
     partial = final.with_name(final.name + ".partial")
+    _sweep(final.parent)
     shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
     partial.mkdir()
     try:
@@ -81,3 +82,14 @@ def _make_whole(final: Path, title: str, make: Callable[[Path], None]) -> None:
         partial.replace(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what runs that were killed have left half made: a live one holds the lock."""
+    for partial in parent.glob("*.partial"):
+        lock = FileLock(str(partial.with_name(partial.name.removesuffix(".partial") + ".lock")))
+        try:
+            with lock.acquire(blocking=False):
+                shutil.rmtree(partial, ignore_errors=True)
+        except Timeout:
+            continue
