@@ -1,6 +1,7 @@
 """Running a program of this machine to its end, with a deadline and an error that says what it printed."""
 
 import errno
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ def run(
     """
     try:
         done = subprocess.run(
-            command, cwd=cwd, env=env, timeout=seconds, check=False, text=True, errors="replace",
+            command, cwd=cwd, env=_with_sbin(env), timeout=seconds, check=False, text=True, errors="replace",
             stdin=subprocess.DEVNULL, capture_output=True,
         )  # fmt: skip
     except FileNotFoundError as error:
@@ -33,6 +34,12 @@ def run(
         f"{command[0]} failed with exit code {done.returncode}: {last_line(done.stderr or done.stdout)}",
         evidence=f"$ {' '.join(command)}\n{done.stdout[-8000:]}\n{done.stderr[-8000:]}",
     )
+
+
+def _with_sbin(env: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment with the folders of depmod and its like in PATH: a plain user's may lack them."""
+    wanted = dict(os.environ if env is None else env)
+    return wanted | {"PATH": f"{wanted.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
 
 
 def last_line(text: str) -> str:

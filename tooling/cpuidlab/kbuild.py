@@ -96,12 +96,7 @@ def apply(patch: Path, source: Path) -> None:
 
 def depmod(root: Path, release: str) -> None:
     """Write modules.dep and its companions for ROOT/lib/modules/RELEASE."""
-    command.run([_program("depmod"), "-b", str(root), release], seconds=120)
-
-
-def _program(name: str) -> str:
-    """Where a program of the system's lies; a plain user's PATH may lack /usr/sbin."""
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") or name
+    command.run(["depmod", "-b", str(root), release], seconds=120)
 
 
 def _reject(output: str) -> str:
@@ -193,4 +188,4 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _vermagic(module: Path) -> str:
-    return command.run([_program("modinfo"), "-F", "vermagic", str(module)], seconds=30).strip()
+    return command.run(["modinfo", "-F", "vermagic", str(module)], seconds=30).strip()
