@@ -10,6 +10,8 @@ ARGS ?=
 SMOKE_ARGS ?= --hosts 5.10 --paging npt
 
 BIN := .venv/bin
+# Avocado loads pkg_resources, and that warns of its own end in every run.
+export PYTHONWARNINGS := ignore:pkg_resources is deprecated:UserWarning
 C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/*.c)
 # Every file with a shell's first line, so that a new script cannot be forgotten.
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
