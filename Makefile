@@ -7,7 +7,8 @@
 HOSTS ?=
 PAGING ?=
 ARGS ?=
-SMOKE_ARGS ?= --hosts 5.10 --paging npt
+SMOKE_ARGS ?= --hosts 5.10+warning --paging npt
+SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_run.py
 
 BIN := .venv/bin
 # Avocado loads pkg_resources, and that warns of its own end in every run.
@@ -46,7 +47,7 @@ selftests: setup ## tests of the tooling itself: no virtual machine, no network
 	@$(BIN)/pytest
 
 smoke: doctor ## a few end-to-end tests on one host
-	@$(BIN)/avocado run tests/ $(SMOKE_ARGS)
+	@$(BIN)/avocado run $(SMOKE_TESTS) $(SMOKE_ARGS)
 
 benchmark: doctor ## the speed figures, as ratios measured in one run
 	@$(BIN)/python benchmarks/run.py

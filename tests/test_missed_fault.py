@@ -1,7 +1,7 @@
 """The damage: a guest page fault that KVM misses, because the shadow page was made under another CPUID.
 
-MAXPHYADDR, GBPAGES and the vendor decide which bits of a guest's page-table entry are reserved; none of them is part of
-the shadow page's role, so that a shadow page of the old model serves the new one (63f5a1909f9e tells so). A new memslot,
+MAXPHYADDR, GBPAGES and the vendor decide which bits of a guest's page-table entry are reserved; none is part of the
+shadow page's role, so that a shadow page of the old model serves the new one, as 63f5a1909f9e tells. A new memslot,
 or nx_huge_pages written, makes KVM drop the shadow pages, and what was missed is seen.
 """
 

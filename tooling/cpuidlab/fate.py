@@ -62,12 +62,13 @@ def stuck(rig: Rig) -> str | None:
     interrupts all the same, so that some looks find it in their handler.
     """
     looks: list[tuple[str, str, str]] = []
-    for _ in range(STUCK_LOOKS):
-        registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
-        looks += _RUNNING.findall(registers)
-        rig.deadline.within(STUCK_LOOK_SECONDS).sleep()
-        if is_gone(rig):
-            return None
+    try:
+        for _ in range(STUCK_LOOKS):
+            registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
+            looks += _RUNNING.findall(registers)
+            rig.deadline.within(STUCK_LOOK_SECONDS).sleep()
+    except LostVMError:  # it has just ended
+        return None
     for (cpu, rip, cpl), times in Counter(looks).most_common(1):
         if times >= STUCK_LEAST:
             return f"hangs: vCPU {cpu} does not get past RIP {rip} (CPL {cpl}), {times} of {STUCK_LOOKS} looks"

@@ -43,7 +43,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("small", memory_mib=256),
-        # q35 puts 2 GiB below 4 GiB and the rest above; the direct map has 1 GiB pages
+        # q35 puts 2 GiB below 4 GiB and the rest above; Linux allocates from the top, so above
         Profile("highmem", memory_mib=3072),
     )
 }

@@ -1,13 +1,15 @@
 """The base of every test in tests/: one promise, told on the host and in the paging mode of its variant."""
 
+import faulthandler
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from avocado import Test
 
-from cpuidlab import case, lifeline, patches
+from cpuidlab import case, hostspec, lifeline, patches
 from cpuidlab.eras import Era, era, predict
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.expect import Promise
@@ -28,7 +30,7 @@ COLD_SECONDS = 240.0
 class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
     """A test tells one story and concludes from it, once. Its docstring is the promise, and by which commit."""
 
-    timeout = 300  # Avocado's own, in seconds; each test's deadline comes long before
+    timeout = 200  # Avocado's own, in seconds; each test's deadline comes long before
     route = "hook"
 
     def setUp(self) -> None:
@@ -40,6 +42,9 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         self.cold = self.params.get("cold", default=False)
         self.era_override = self.params.get("era", default="")
         self.folder = Path(self.outputdir)
+        # whatever hangs in spite of its deadline shows where, before Avocado ends it
+        self._stacks = (self.folder / "stacks.txt").open("w")
+        faulthandler.dump_traceback_later(self.timeout - 30, file=self._stacks)
         self.judgement: Judgement | None = None
         self.observation: Observation | None = None
 
@@ -80,15 +85,18 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         if self.era_override:
             return era(self.era_override)
         assert self.setup is not None  # noqa: S101
-        kernel = self.setup.kernel
-        named = patches.find(kernel.patch).era if kernel.patch else None
-        return era(named) if named else predict(kernel.version)
+        patch = hostspec.parse(self.host).patch
+        named = patches.find(patch).era if patch else None
+        return era(named) if named else predict(self.setup.kernel.version)
 
     @property
     def rerun(self) -> str:
         """The command that runs just this test on just this host."""
         name = f"tests/{Path(self.filename).name}:{type(self).__name__}.{self._testMethodName}"
-        return f".venv/bin/avocado run {name} --hosts {self.host} --paging {self.paging}"
+        words = [".venv/bin/avocado", "run", name, "--hosts", self.host, "--paging", self.paging]
+        words += ["--era", self.era_override] if self.era_override else []
+        words += ["--cold"] if self.cold else []
+        return shlex.join(words)
 
     def _probed(self) -> Era | None:
         assert self.setup is not None  # noqa: S101

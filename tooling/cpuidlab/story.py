@@ -33,9 +33,9 @@ class Story:
         self._files = rig.files()
         self._host_mark = kmsg.mark(kmsg.parse(self._files["host-log"]))
         self._hook_mark = len(hook.parse_log(self._files["hook-log"]))
-        self._uptime, self._guest_log = self._look_before() if self.runs else (0.0, ())
+        self._booted = False
+        self._uptime, self._guest_mark = self._look_before() if self.runs else (0.0, -1)
         self._qemu_sets = 0
-        self._guest_mark = kmsg.mark(self._guest_log)
         self.login_seconds: tuple[float, ...] = LOGIN_SECONDS
         self.stop()
         self.before = self._models()
@@ -75,7 +75,7 @@ class Story:
 
     def boots(self) -> None:
         """From here on the guest boots: its uptime begins anew, and the next login may take as long as a boot."""
-        self.runs = True
+        self.runs = self._booted = True
         self._uptime = 0.0
         self._guest_mark = -1
         self.login_seconds = BOOT_SECONDS
@@ -157,14 +157,14 @@ class Story:
         if looked is None:
             return GuestReport(stable=False, troubles=self._sick) if self._sick else None
         models = [self.after[vcpu] for vcpu in self.vcpus]
-        found = health.troubles(looked, self._uptime, self._guest_log, self._guest_mark, models)
+        found = health.troubles(looked, self._uptime, self._guest_mark, models, self._booted)
         return GuestReport(stable=not found, troubles=found)
 
-    def _look_before(self) -> tuple[float, tuple[kmsg.Record, ...]]:
-        """The guest's uptime and kernel log, over a first login."""
+    def _look_before(self) -> tuple[float, int]:
+        """The guest's uptime and the mark in its kernel log, over a first login."""
         said = self.rig.guest.run(f"cut -d' ' -f1 /proc/uptime; {READ_KMSG}", self.deadline, check=False)
         uptime, _, log = said.partition("\n")
-        return float(uptime), kmsg.parse(log)
+        return float(uptime), kmsg.mark(kmsg.parse(log))
 
     def _models(self) -> dict[int, Model]:
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}
