@@ -6,7 +6,7 @@ from cpuidlab.cpuid import Entry, diff, find, get_field
 from cpuidlab.errors import UsageError
 from models import EPYC
 
-VALUES = {"maxphyaddr": "=36", "sev_cbit": "=51", "vendor": "=intel"}
+VALUES = {"maxphyaddr": "=36", "vaddr_width": "=40", "sev_cbit": "=51", "vendor": "=intel"}
 
 
 def written(name: str) -> str:
