@@ -42,6 +42,7 @@ class Rig:
         self.machine = machine
         self.deadline = deadline
         self._guest: Ssh | None = None
+        self._runs = False
 
     @classmethod
     def cold(cls, setup: Setup, deadline: Deadline) -> "Rig":
@@ -110,7 +111,7 @@ class Rig:
 
     def run_guest(self) -> None:
         """Let the held vCPUs run until SSH answers: stage guest_ready."""
-        self.qmp.execute("cont", self.deadline)
+        self.resume()
         try:
             self.login(self.deadline.within(self.deadline.left() - TELL_SECONDS))
         except LabError as error:
@@ -136,10 +137,23 @@ class Rig:
         return wait_for(f"{what} on {self.setup.name}", look, self.deadline, self.machine.watch)
 
     def watch(self) -> None:
-        """Raise LostVMError if the host's machine or the guest's QEMU is gone."""
+        """Raise LostVMError if the host's machine or the guest's QEMU is gone, or has stopped the guest by itself."""
         self.machine.watch()
         if "qmp" in self.__dict__:
             self.qmp.watch()
+            moves = [event["event"] for event in self.qmp.events if event["event"] in ("STOP", "RESUME")]
+            if self._runs and moves[-1:] == ["STOP"]:
+                raise LostVMError(f"the guest's QEMU on {self.setup.name} stopped by itself: KVM internal error")
+
+    def stop(self) -> None:
+        """Stop the guest: no vCPU runs, so that their ioctls can be called from outside."""
+        self._runs = False
+        self.qmp.execute("stop", self.deadline)
+
+    def resume(self) -> None:
+        """Let the guest run on."""
+        self.qmp.execute("cont", self.deadline)
+        self._runs = True
 
     def hang_up(self) -> None:
         """Close every connection into the rig; the next use opens a new one."""

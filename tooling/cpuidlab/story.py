@@ -67,11 +67,11 @@ class Story:
 
     def stop(self) -> None:
         """Stop the VM: no vCPU runs, so that their ioctls can be called from outside."""
-        self.rig.qmp.execute("stop", self.deadline)
+        self.rig.stop()
 
     def resume(self) -> None:
         """Let the guest run on."""
-        self.rig.qmp.execute("cont", self.deadline)
+        self.rig.resume()
 
     def boots(self) -> None:
         """From here on the guest boots: its uptime begins anew, and the next login may take as long as a boot."""
