@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 import paramiko
@@ -86,10 +87,14 @@ class Ssh:
         channel.settimeout(POLL_SECONDS)
         said = bytearray()
         while not (channel.eof_received and channel.exit_status_ready() and not channel.recv_ready()):
-            try:
-                said += channel.recv(65536)
-            except TimeoutError:
+            data = b""
+            with suppress(TimeoutError):
+                data = channel.recv(65536)
+            said += data
+            if not data or deadline.left() == 0:
                 self._still_alive(channel, deadline, said)
+            if channel.eof_received:  # recv waits no more, and a machine that died now never sends the exit status
+                channel.status_event.wait(POLL_SECONDS)
         return said.decode(errors="replace")
 
     def _still_alive(self, channel: paramiko.Channel, deadline: Deadline, said: bytearray) -> None:

@@ -1,0 +1,42 @@
+"""A command over SSH comes to an end in time, whatever the machine at the other side does."""
+
+import threading
+from typing import Any
+
+import pytest
+from cpuidlab.errors import LabError
+from cpuidlab.ssh import Ssh
+from cpuidlab.waiting import Deadline
+
+
+class Channel:
+    """A channel whose server has sent all output and its end, and dies before it sends the exit status."""
+
+    eof_received = True
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.status_event = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: False
+
+    def recv(self, _: int) -> bytes:
+        return self.data
+
+
+class Transport:
+    """A live transport."""
+
+    def is_active(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("data", [b"", b"endless output"])
+def test_a_command_ends_at_its_deadline(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel: Any = Channel(data)
+    monkeypatch.setattr(Ssh, "open_program", lambda *_: channel)
+    ssh: Any = Ssh.__new__(Ssh)
+    ssh.name, ssh._watch, ssh._transport = "guest", lambda: None, Transport()
+    with pytest.raises(LabError, match="did not end in time"):
+        ssh.run("health", Deadline.after(0.1))
