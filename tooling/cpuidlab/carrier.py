@@ -6,6 +6,7 @@ descriptors, so nothing can collide and nothing is left behind, not even after k
 """
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ QEMU = "qemu-system-x86_64"
 ACCEL = "tcg"
 MEMORY_MIB = 1024
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-PANIC = re.compile(r"Kernel panic - not syncing.*|LAB: kvm_amd does not load")
+PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|LAB: kvm_amd does not load")
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -222,8 +223,8 @@ def _copy_sparse(source: int, target: int) -> None:
     offset = _next_data(source, 0, size)
     while offset < size:
         piece = os.pread(source, block, offset)
-        if piece != nothing:
-            os.pwrite(target, piece, offset)
+        if piece != nothing and os.pwrite(target, piece, offset) != len(piece):
+            raise OSError(errno.ENOSPC, "no space left for the machine's memory")
         offset = _next_data(source, offset + block, size)
 
 

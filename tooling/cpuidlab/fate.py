@@ -15,8 +15,8 @@ STUCK_LOOKS = 12
 STUCK_LEAST = 9
 STUCK_LOOK_SECONDS = 0.15
 # number, RIP and CPL of each vCPU of `info registers -a` that is not halted
-_RUNNING = re.compile(r"CPU#(\d+)\r?\n(?:[^\n]+\n)*?RIP=(\w+) .*? CPL=(\d) .* HLT=0\r?\n")
-_LAST_WORDS = re.compile(r"\] (BUG: .*|Kernel panic.*|#PF: error_code.*|Oops: .*)")
+_RUNNING = re.compile(r"CPU#(\d+)\r?\n(?:(?!CPU#)[^\n]+\n)*?RIP=(\w+) .*? CPL=(\d) .* HLT=0\r?\n")
+_LAST_WORDS = re.compile(r"\] ((?:BUG: |Kernel panic|#PF: error_code|Oops: )[^\r\n]*)")
 
 
 def is_gone(rig: Rig) -> bool:

@@ -10,6 +10,7 @@ from cpuidlab.errors import LabError
 from cpuidlab.seen import Seen, parse_seen, seen_differs
 
 _SECTION = re.compile(r"^== (\w+)$", re.MULTILINE)
+_WORK = re.compile(r"(\d+) (\d+) (.*)")  # CPU, exit code, what was said
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class Health:
 
 
 def parse(text: str) -> Health:
-    """Read what the health program printed. Raises LabError where it did not come to its end."""
+    """Read what the health program printed. Raises LabError where it did not come to its end or is garbled."""
     parts = _SECTION.split(text)
     names = parts[1::2]
     if names != ["uptime", "work", "cpuid", "uptime", "kmsg", "end"]:
         raise LabError("the guest's health program did not come to its end", text)
     before, work, cpuid, after, log, _ = parts[2::2]
     return Health(
-        uptimes=(float(before), float(after)),
-        work={int(line.split()[0]): _work(line) for line in work.splitlines() if line},
+        uptimes=(_uptime(before), _uptime(after)),
+        work=_work(work),
         seen=parse_seen(cpuid),
         log=kmsg.parse(log.lstrip("\n")),
     )
@@ -64,6 +65,24 @@ def troubles(health: Health, since_uptime: float, mark: int, models: Sequence[Mo
     return tuple(found)
 
 
-def _work(line: str) -> tuple[int, str]:
-    _, code, *said = line.split(" ", 2)
-    return int(code), "".join(said)
+def _uptime(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise LabError(f"the guest's health program could not tell the uptime: {text.strip()!r}") from None
+
+
+def _work(text: str) -> dict[int, tuple[int, str]]:
+    """CPU -> exit code and words; a program that fails may say more than one line, the first has the numbers."""
+    work: dict[int, tuple[int, str]] = {}
+    cpu = None
+    for line in filter(None, text.splitlines()):
+        if begun := _WORK.fullmatch(line):
+            cpu = int(begun[1])
+            work[cpu] = int(begun[2]), begun[3]
+        elif cpu is None:
+            raise LabError(f"the guest's health program printed no result of a vCPU's work: {line!r}", text)
+        else:
+            code, said = work[cpu]
+            work[cpu] = code, f"{said}; {line}"
+    return work

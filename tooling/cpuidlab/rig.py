@@ -19,7 +19,7 @@ from cpuidlab.waiting import Deadline, wait_for
 
 Stage: TypeAlias = Literal["host_ready", "guest_held", "guest_ready"]
 T = TypeVar("T")
-READ_KMSG = "/usr/bin/dd if=/dev/kmsg iflag=nonblock bs=8192 2>/dev/null"
+READ_KMSG = "/usr/bin/dd if=/dev/kmsg iflag=nonblock ibs=8192 obs=65536 2>/dev/null"
 _FILES = {
     "host-log": READ_KMSG,
     "hook-log": f"cat {profiles.HOOK_LOG}",

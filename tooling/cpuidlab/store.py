@@ -4,6 +4,7 @@ import errno
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -58,17 +59,16 @@ def disk_full(kind: str, label: str) -> LabError:
     return LabError(f"disk full while making {kind} {label} in {cache_dir()}: free some room or set XDG_CACHE_HOME")
 
 
-def _locked(final: Path) -> FileLock:
+def _locked(final: Path) -> AbstractContextManager[object]:
     lock = FileLock(str(final.with_name(final.name + ".lock")))
     try:
-        lock.acquire(blocking=False)
+        return lock.acquire(blocking=False)  # released by the caller's with: FileLock's own would acquire it once more
     except Timeout:
         say(f"  .. waiting for another run that is making {final.name}")
         try:
-            lock.acquire(timeout=LOCK_SECONDS)
+            return lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise LabError(f"another run holds {lock.lock_file} for {LOCK_SECONDS} s now; end it, try again") from None
-    return lock
 
 
 def _make_whole(final: Path, title: str, make: Callable[[Path], None]) -> None:

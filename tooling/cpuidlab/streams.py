@@ -17,9 +17,11 @@ def as_socket(channel: Channel) -> socket.socket:
     ours, theirs = socket.socketpair()
 
     def inward() -> None:
-        with theirs, suppress(OSError, EOFError):
-            while data := channel.recv(65536):
-                theirs.sendall(data)
+        with theirs, suppress(OSError):
+            with suppress(OSError, EOFError):
+                while data := channel.recv(65536):
+                    theirs.sendall(data)
+            theirs.shutdown(socket.SHUT_RDWR)  # to close it tells nobody while the other pump waits in recv
 
     def outward() -> None:
         with suppress(OSError, EOFError):
