@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import pytest
 from cpuidlab.eras import WARNING_LINES
 from cpuidlab.errors import UsageError
@@ -29,6 +32,23 @@ from observations import DEAD, REFUSED, SICK, SILENT, WARNED, seen
 )
 def test_words(observation: Observation, word: str) -> None:
     assert observation.word == word
+
+
+@pytest.mark.parametrize(
+    ("observation", "word"),
+    [
+        (seen("accepted"), "silent, missed fault, fault"),
+        (seen(model=None), "missed fault, fault, stable"),
+        (seen(model=None, guest=None), "missed fault, fault"),
+        (seen("EINVAL", model="other", guest=SICK), "refused EINVAL, wrong model, missed fault, fault, guest unstable"),
+        (seen("accepted", guest=None, fate=DEAD), "silent, missed fault, fault, guest died"),
+    ],
+)
+def test_notes_stand_between_the_answer_and_the_guest(observation: Observation, word: str) -> None:
+    noted = replace(observation, notes=("missed fault", "fault"))
+    assert noted.word == word
+    assert from_json(to_json(noted)) == noted
+    assert json.loads(to_json(noted))["word"] == word
 
 
 RECORDS = st.builds(Record, st.integers(0, 7), st.just(0), st.integers(0), st.floats(0, 9), st.text())

@@ -136,7 +136,7 @@ def test_a_full_disk_is_one_line(kind: Path, number: int) -> None:
         fill(folder)
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(LabError, match="disk full while making rigs x in .*set XDG_CACHE_HOME"):
+    with pytest.raises(LabError, match=r"disk full while making rigs x in .*set XDG_CACHE_HOME"):
         store.made("rigs", "x", {}, full)
     assert [path for path in kind.iterdir() if path.is_dir()] == []
 

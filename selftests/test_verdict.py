@@ -71,6 +71,67 @@ def test_the_rate_limit(count: int, good: bool) -> None:
     assert (discrepancies(expectation, seen(*["accepted"] * 30, texts=texts)) == ()) is good
 
 
+NOTE = "kvm_mmu_after_set_cpuid: 20 callbacks suppressed"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "notes", "wrong"),
+    [
+        (10, 10, 1, []),
+        (10, 10, 2, []),
+        (9, 10, 1, [f'the host logged 9 times instead of 10: "{WARNING_LINES[0]}"']),
+        (10, 30, 1, [f'the host logged 30 times instead of 10: "{WARNING_LINES[1]}"']),
+        (0, 10, 1, [f'the host log lacks the line "{WARNING_LINES[0]}"']),
+        (10, 10, 0, ['the host log lacks the note of "callbacks suppressed"']),
+    ],
+)
+def test_a_limited_log_is_exact_and_says_what_it_left_out(
+    first: int, second: int, notes: int, wrong: list[str]
+) -> None:
+    texts = [WARNING_LINES[0]] * first + [WARNING_LINES[1]] * second + [NOTE] * notes
+    observation = seen(*["accepted"] * 30, texts=texts)
+    assert list(discrepancies(Expectation("accepted", lines=30, limited=10), observation)) == wrong
+
+
+def test_a_note_of_suppressed_lines_is_noise_where_nothing_can_be_suppressed() -> None:
+    texts = [*WARNING_LINES * 10, NOTE]
+    found = discrepancies(Expectation("accepted", lines=10), seen(*["accepted"] * 10, texts=texts))
+    assert found == (f'the host logged, at level 4: "{NOTE}"',)
+
+
+@pytest.mark.parametrize(
+    ("expected", "noted", "wrong"),
+    [
+        (None, ("missed fault",), ()),
+        (("missed fault", "fault"), ("missed fault", "fault"), ()),
+        (("fault",), ("missed fault",), ("seen was 'missed fault' instead of 'fault'",)),
+        (("fault", "no fault"), ("no fault", "fault"), ("seen was 'no fault, fault' instead of 'fault, no fault'",)),
+        (("fault",), (), ("seen was 'nothing' instead of 'fault'",)),
+        ((), ("fault",), ("seen was 'fault' instead of 'nothing'",)),
+    ],
+)
+def test_notes(expected: tuple[str, ...] | None, noted: tuple[str, ...], wrong: tuple[str, ...]) -> None:
+    promised = dataclasses.replace(changed(era("silent")), notes=expected)
+    assert discrepancies(promised, dataclasses.replace(SILENT, notes=noted)) == wrong
+
+
+def test_other_notes_fail_and_a_later_era_may_explain_them() -> None:
+    def expect(one: Era) -> Expectation:
+        return dataclasses.replace(changed(one), notes=("fault",) if one.name == "warn" else ("missed fault",))
+
+    def at(observation: Observation, notes: tuple[str, ...], probed: str | None = None) -> Judgement:
+        shown = era(probed) if probed else None
+        noted = dataclasses.replace(observation, notes=notes)
+        return judge(expect, era("silent"), shown, noted, promise="a promise", rerun=RERUN)
+
+    assert at(SILENT, ("missed fault",)) == Judgement(Verdict.PASS, "silent, missed fault: a promise")
+    failed = at(SILENT, ("fault",))
+    assert failed.verdict is Verdict.FAIL
+    assert failed.reason.startswith("seen was 'fault' instead of 'missed fault'; promised by era silent")
+    assert at(WARNED, ("fault",), "warn").verdict is Verdict.WARN
+    assert at(WARNED, ("missed fault",), "warn").verdict is Verdict.FAIL
+
+
 @pytest.mark.parametrize(
     ("text", "level", "allowed"),
     [

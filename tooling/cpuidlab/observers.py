@@ -6,6 +6,7 @@ Both read through guests/guest/probe, whose module makes the entry; a read answe
 
 import time
 
+from cpuidlab.errors import LabError
 from cpuidlab.story import Story
 from cpuidlab.streams import ChannelLines
 
@@ -56,4 +57,6 @@ def drop_shadow_pages(story: Story) -> None:
 
 
 def _ok(answer: str) -> bool:
+    if not answer.startswith(("ok ", "fault ")):
+        raise LabError(f"an observer in the guest told neither a value nor a fault: {answer!r}")
     return answer.startswith("ok ")

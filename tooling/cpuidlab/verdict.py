@@ -201,7 +201,7 @@ def _line_discrepancies(expectation: Expectation, observation: Observation) -> t
 def _note_discrepancies(expected: tuple[str, ...] | None, seen: tuple[str, ...]) -> tuple[str, ...]:
     if expected is None or expected == seen:
         return ()
-    return (f"seen was '{', '.join(seen) or 'nothing'}' instead of '{', '.join(expected)}'",)
+    return (f"seen was '{', '.join(seen) or 'nothing'}' instead of '{', '.join(expected) or 'nothing'}'",)
 
 
 def _guest_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:

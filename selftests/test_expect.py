@@ -1,0 +1,60 @@
+"""What the eras promise, spelled out for each situation."""
+
+import pytest
+from cpuidlab import expect
+from cpuidlab.eras import era, eras
+from cpuidlab.verdict import Expectation
+
+NO = "EINVAL"
+FORBIDS = ("forbid-changed", "forbid-changed-l2", "false-refusal")
+
+
+def test_every_era_is_looked_at() -> None:
+    assert {one.name for one in eras()} == {"silent", "warn", "forbid-all", *FORBIDS}
+
+
+@pytest.mark.parametrize("name", [one.name for one in eras()])
+def test_what_no_era_has_a_say_in(name: str) -> None:
+    assert expect.untouched(era(name)) == Expectation(None, model="asked", guest="stable")
+    assert expect.never_run(era(name)) == Expectation("accepted", model="asked", guest=None)
+    assert expect.same_everywhere("E2BIG", "before")(era(name)) == Expectation("E2BIG", model="before")
+
+
+@pytest.mark.parametrize(
+    ("name", "promised"),
+    [
+        ("silent", Expectation("accepted", model="asked")),
+        ("warn", Expectation("accepted", lines=3, model="asked")),
+        ("forbid-all", Expectation(NO, model="asked")),
+        *((name, Expectation("accepted", model="asked")) for name in FORBIDS),
+    ],
+)
+def test_identical(name: str, promised: Expectation) -> None:
+    assert expect.identical(3)(era(name)) == promised
+
+
+@pytest.mark.parametrize(
+    ("name", "promised"),
+    [
+        ("silent", Expectation("accepted", model="asked")),
+        ("warn", Expectation("accepted", lines=3, model="asked")),
+        ("forbid-all", Expectation(NO, model="asked")),
+        ("forbid-changed", Expectation("accepted", model="asked")),
+        ("false-refusal", Expectation(NO, model="other", defect=True)),
+        ("forbid-changed-l2", Expectation("accepted", model="asked")),
+    ],
+)
+def test_pending(name: str, promised: Expectation) -> None:
+    assert expect.pending(3)(era(name)) == promised
+
+
+@pytest.mark.parametrize("deadly", [False, True])
+@pytest.mark.parametrize("name", [one.name for one in eras()])
+def test_changed(name: str, deadly: bool) -> None:
+    promised = expect.changed(2, deadly)(era(name))
+    if name in ("silent", "warn"):
+        end = "dies" if deadly else "stable"
+        assert (promised.answer, promised.model, promised.guest) == ("accepted", "asked", end)
+    else:
+        assert (promised.answer, promised.model, promised.guest) == (NO, "before", "stable")
+    assert promised.lines == (2 if name == "warn" else 0)
