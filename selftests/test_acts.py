@@ -148,9 +148,12 @@ def test_a_cycled_cpu() -> None:
 
 def test_only_the_first_vcpu_runs() -> None:
     story = FakeStory()
-    story.has_run = [True, False]
+    states = iter([[False, False], [True, False], [True, False]])
+    story.rig.hook.list = lambda: [SimpleNamespace(has_run=one) for one in next(states)]
     acts.run_first_vcpu_only(story.as_story())
     assert story.log == ["resume", "stop", "boots"]
+    assert next(states, None) is None
+    story = FakeStory()
     story.has_run = [True, True]
     with pytest.raises(LabError, match="the firmware has woken the other vCPUs"):
         acts.run_first_vcpu_only(story.as_story())

@@ -164,7 +164,8 @@ def test_a_triple_fault_is_told_by_the_hooks_log() -> None:
 
 def test_a_reset_by_the_guest_itself() -> None:
     rig = rig_of(FakeRig(FakeQmp(events=DEATH[-1:])))
-    assert fate.of_dead(rig, []) == Fate(False, "reset by the guest itself (guest-reset)", None, 0)
+    since = [HookEvent(1.0, "set_cpuid2", vcpu=0)]
+    assert fate.of_dead(rig, since) == Fate(False, "reset by the guest itself (guest-reset)", None, 0)
 
 
 def test_a_qemu_that_died_by_itself() -> None:

@@ -46,6 +46,12 @@ def test_made_once_for_each_set_of_inputs() -> None:
     assert store.made("rigs", "5.10", {"kernel": "a", "image": "c"}, fill) != made
 
 
+def test_what_is_there_is_had_without_the_lock(kind: Path) -> None:
+    made = store.made("rigs", "x", {}, fill)
+    with FileLock(str(kind / f"{made.name}.lock")):
+        assert store.made("rigs", "x", {}, never) == made
+
+
 def test_a_key_does_not_confuse_names_and_values() -> None:
     assert store.key_of({"a": "b", "c": "d"}) == store.key_of({"c": "d", "a": "b"})
     assert store.key_of({"a": "bc"}) != store.key_of({"ab": "c"})

@@ -93,6 +93,13 @@ def test_a_limited_log_is_exact_and_says_what_it_left_out(
     assert list(discrepancies(Expectation("accepted", lines=30, limited=10), observation)) == wrong
 
 
+def test_a_limit_may_be_more_than_one_burst() -> None:
+    expectation = Expectation("accepted", lines=30, limited=20)
+    for count, wrong in ((20, 0), (15, 2)):
+        observation = seen(*["accepted"] * 30, texts=[*WARNING_LINES * count, NOTE])
+        assert len(discrepancies(expectation, observation)) == wrong
+
+
 def test_a_note_of_suppressed_lines_is_noise_where_nothing_can_be_suppressed() -> None:
     texts = [*WARNING_LINES * 10, NOTE]
     found = discrepancies(Expectation("accepted", lines=10), seen(*["accepted"] * 10, texts=texts))
