@@ -87,7 +87,10 @@ class TcgMachine:
                 self._thaw(frozen, deadline)
         except LabError as error:
             self._kill()
-            raise self._story(error) from error
+            told = self._story(error)
+            if hasattr(self, "qmp"):
+                self.qmp.close()
+            raise told from error
 
     def watch(self) -> None:
         """Raise LostVMError if QEMU has ended, its QMP has, or the host's kernel has panicked."""

@@ -69,6 +69,7 @@ class Qmp:
             pass
         finally:
             self._drain()
+            self._loop.run_until_complete(_end_tasks())
             self._loop.close()
 
     def _until(self, coroutine: Any, deadline: Deadline, what: str) -> Any:
@@ -94,3 +95,12 @@ class Qmp:
 async def _turns() -> None:
     for _ in range(TURNS):
         await asyncio.sleep(0)
+
+
+async def _end_tasks() -> None:
+    """Cancel what the client has left running: found by the garbage collector it would print a traceback."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=1)
