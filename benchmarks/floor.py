@@ -33,7 +33,7 @@ def command(kernel: Path, memory: int, console: int, qmp: int) -> list[str]:
     return (
         "qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot "
         f"-object memory-backend-file,id=ram,size=1024M,mem-path=/dev/fd/{memory},share=off "
-        "-machine q35,accel=tcg,memory-backend=ram -m 1024 -cpu EPYC,svm=on,npt=on -smp 2 "
+        "-machine q35,accel=tcg,memory-backend=ram -m 1024 -cpu EPYC,svm=on,npt=on -smp 1 "
         "-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22 "
         "-device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci "
         f"-kernel {kernel} -incoming defer "

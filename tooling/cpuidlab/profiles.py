@@ -9,9 +9,8 @@ HOOK_LOG = "/run/hook.log"
 CONSOLE = "/run/guest.console"
 STDERR = "/run/guest.stderr"
 EXIT = "/run/guest.exit"
-# Devices by I/O port and INTx alone. At a #VMEXIT QEMU's TCG tells KVM of an event that was delivered long ago
-# (cpu_vmexit copies EVENTINJ to EXITINTINFO); a nested page fault of an MMIO then looks like one in mid-delivery, which
-# KVM since 6.14 gives up on: "KVM internal error. Suberror: 3" in every tenth boot of a guest with virtio's MMIO kicks.
+# Devices by I/O port and INTx alone: under QEMU 7.2's TCG a nested page fault of an MMIO now and then has a valid
+# EXITINTINFO, and KVM of 7.3 gives up on it (KVM internal error, suberror 3, in every tenth boot with MMIO kicks).
 _PORTS = "disable-modern=on,disable-legacy=off,vectors=0"
 
 

@@ -92,7 +92,8 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
     @property
     def rerun(self) -> str:
         """The command that runs just this test on just this host."""
-        name = f"tests/{Path(self.filename).name}:{type(self).__name__}.{self._testMethodName}"
+        file = Path(self.filename)
+        name = f"{file.parent.name}/{file.name}:{type(self).__name__}.{self._testMethodName}"
         words = [".venv/bin/avocado", "run", name, "--hosts", self.host, "--paging", self.paging]
         words += ["--era", self.era_override] if self.era_override else []
         words += ["--cold"] if self.cold else []
