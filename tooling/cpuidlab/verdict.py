@@ -12,8 +12,12 @@ from cpuidlab.kmsg import Record, is_suppression_note
 from cpuidlab.observation import ACCEPTED, Model, Observation
 
 _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
-# Warnings about a slow or shared machine, usual under emulation; they are kept in the log and say nothing of KVM.
-_SLOW_MACHINE = re.compile(r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling")
+# Lines that are kept in the log and say nothing of CPUID: of a slow or shared machine, usual under emulation, and of a
+# guest kernel that tries a performance counter (PERF_CTR3) while it boots.
+_UNRELATED = re.compile(
+    r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling"
+    r"|kvm \[\d+\]: vcpu\d+, guest rIP: 0x[0-9a-f]+ Unhandled WRMSR\(0xc0010007\)"
+)
 
 
 class Verdict(StrEnum):
@@ -237,7 +241,8 @@ def _noise(lines: int, log: Sequence[Record]) -> tuple[str, ...]:
         for record in log
         if not (record.text in WARNING_LINES and record.level == WARNING_LEVEL)
         and not (limited and is_suppression_note(record))
-        and (_KVM_LINE.search(record.text) or (record.level <= WARNING_LEVEL and not _SLOW_MACHINE.match(record.text)))
+        and (_KVM_LINE.search(record.text) or record.level <= WARNING_LEVEL)
+        and not _UNRELATED.match(record.text)
     )
 
 
