@@ -13,6 +13,7 @@ from cpuidlab.waiting import Deadline, wait_for
 
 STUCK_LOOKS = 12
 STUCK_LEAST = 9
+STUCK_PLACES = 3
 STUCK_LOOK_SECONDS = 0.15
 # number, RIP and CPL of each vCPU of `info registers -a` that is not halted
 _RUNNING = re.compile(r"CPU#(\d+)\r?\n(?:(?!CPU#)[^\n]+\n)*?RIP=(\w+) .*? CPL=(\d) .* HLT=0\r?\n")
@@ -58,8 +59,8 @@ def of_dead(rig: Rig, since: Sequence[HookEvent]) -> Fate:
 def stuck(rig: Rig) -> str | None:
     """Say which vCPU of a running guest does not move; None where all move or rest.
 
-    It does not move where nearly every look finds it, not halted, at the same RIP: KVM injects the guest's timer
-    interrupts all the same, so that some looks find it in their handler.
+    It does not move where nearly every look finds it, not halted, at one of a few RIPs: each of its processes may have
+    one of its own, and KVM injects the guest's timer interrupts all the same, so that some looks find it elsewhere.
     """
     looks: list[tuple[str, str, str]] = []
     try:
@@ -69,9 +70,12 @@ def stuck(rig: Rig) -> str | None:
             rig.deadline.within(STUCK_LOOK_SECONDS).sleep()
     except LostVMError:  # it has just ended
         return None
-    for (cpu, rip, cpl), times in Counter(looks).most_common(1):
+    for cpu in sorted({cpu for cpu, _, _ in looks}):
+        places = Counter(look for look in looks if look[0] == cpu).most_common(STUCK_PLACES)
+        times = sum(count for _, count in places)
         if times >= STUCK_LEAST:
-            return f"hangs: vCPU {cpu} does not get past RIP {rip} (CPL {cpl}), {times} of {STUCK_LOOKS} looks"
+            where = " or ".join(f"RIP {rip} (CPL {cpl})" for (_, rip, cpl), _ in places)
+            return f"hangs: vCPU {cpu} does not get past {where}, {times} of {STUCK_LOOKS} looks"
     return None
 
 
