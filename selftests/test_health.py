@@ -6,6 +6,7 @@ import pytest
 from cpuidlab import health
 from cpuidlab.cpuid import Model
 from cpuidlab.errors import LabError
+from cpuidlab.health import GuestMark
 from models import EPYC
 
 MODELS: tuple[Model, ...] = tuple(
@@ -41,7 +42,7 @@ def said(work: str = "1 0 \n0 0 \n", log: str = KMSG, after: str = "13.40", mode
 
 
 def troubles(text: str, since: float = 9.5, mark: int = 4, booted: bool = False) -> tuple[str, ...]:
-    return health.troubles(health.parse(text), since, mark, MODELS, booted)
+    return health.troubles(health.parse(text), GuestMark(since, mark), MODELS, booted)
 
 
 def test_a_recording_is_read() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from cpuidlab.errors import LabError
-from cpuidlab.ssh import Ssh
+from cpuidlab.ssh import Program, Ssh
 from cpuidlab.waiting import Deadline
 
 
@@ -40,3 +40,18 @@ def test_a_command_ends_at_its_deadline(data: bytes, monkeypatch: pytest.MonkeyP
     ssh.name, ssh._watch, ssh._transport = "guest", lambda: None, Transport()
     with pytest.raises(LabError, match="did not end in time"):
         ssh.run("health", Deadline.after(0.1))
+
+
+def test_one_may_wait_again_for_the_same_program() -> None:
+    channel: Any = Channel(b"")
+    pieces = [b"first, ", b"", b"second"]
+    channel.recv = lambda _: pieces.pop(0) if pieces else b""
+    channel.exit_status_ready = lambda: not pieces
+    channel.recv_exit_status = lambda: 3
+    ssh: Any = Ssh.__new__(Ssh)
+    ssh.name, ssh._watch, ssh._transport = "guest", lambda: None, Transport()
+    program = Program(ssh, channel)
+    with pytest.raises(LabError, match="did not end in time") as raised:
+        program.end(Deadline.after(0))
+    assert raised.value.evidence == "first, "
+    assert (program.status, program.end(Deadline.after(5)), program.status) == (None, "first, second", 3)

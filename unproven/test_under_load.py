@@ -5,9 +5,9 @@ from dataclasses import replace
 from cpuidlab.eras import Era
 from cpuidlab.expect import Promise, changed
 from cpuidlab.promise import PromiseTest
+from cpuidlab.ssh import Program
 from cpuidlab.story import Story
 from cpuidlab.verdict import Expectation
-from paramiko import Channel
 
 CHANGES = 200
 LOAD = "stress-ng --quiet --verify --cpu 1 --cpu-method int64 --vm 1 --vm-bytes 32M --timeout {}; echo exit $?"
@@ -36,12 +36,12 @@ class UnderLoad(PromiseTest):
             self._await(story, load)
             self.conclude(story, self._promise(1))
 
-    def _load(self, story: Story, seconds: int) -> Channel:
+    def _load(self, story: Story, seconds: int) -> Program:
         story.resume()
-        return story.rig.guest.open_program(LOAD.format(seconds), story.deadline)
+        return story.rig.guest.start(LOAD.format(seconds), story.deadline)
 
-    def _await(self, story: Story, load: Channel) -> None:
-        said = story.rig.guest.rest_of(load, story.deadline)
+    def _await(self, story: Story, load: Program) -> None:
+        said = load.end(story.deadline)
         story.readings.append(f"the load said: {said}")
         story.notes.append("load verified" if said.strip() == "exit 0" else "load failed")
 

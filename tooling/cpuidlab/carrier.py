@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from cpuidlab.command import last_line
 from cpuidlab.errors import LabError, LostVMError, UsageError
 from cpuidlab.qmp import Qmp
@@ -120,6 +122,14 @@ class TcgMachine:
         if not port:
             raise LabError(f"{self.name}: QEMU forwards no port to the host's SSH server", table)
         return socket.create_connection(("127.0.0.1", int(port[1])), timeout=max(deadline.left(), 0.1))
+
+    def cpu_seconds(self) -> float:
+        """The processor time that QEMU has taken so far; where it has ended, `watch` tells."""
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
 
     def is_quiet(self, deadline: Deadline) -> bool:
         """Whether no connection into the host is open: one would be frozen half-way."""

@@ -14,6 +14,14 @@ _WORK = re.compile(r"(\d+) (\d+) (.*)")  # CPU, exit code, what was said
 
 
 @dataclass(frozen=True)
+class GuestMark:
+    """Where a booted guest is: its uptime in seconds, and the last record of its kernel log."""
+
+    uptime: float
+    kmsg: int
+
+
+@dataclass(frozen=True)
 class Health:
     """One look at the guest: `uptimes` in seconds at its beginning and end, `work` is exit code and output of the
     verified work of each online vCPU, `seen` what each sees by the CPUID instruction, `log` the guest's kernel log."""
@@ -43,17 +51,17 @@ def parse(text: str) -> Health:
 _BOOT_LINES = re.compile(r"Linux version |-+\[ cut here \]-+|WARNING: .* fpu__init_system_xstate\+")
 
 
-def troubles(health: Health, since_uptime: float, mark: int, models: Sequence[Model], booted: bool) -> tuple[str, ...]:
+def troubles(health: Health, mark: GuestMark, models: Sequence[Model], booted: bool) -> tuple[str, ...]:
     """Why the guest is not stable; empty where it is.
 
-    Its kernel log counts from `mark` on; where it `booted` after that, without what it says at every boot.
+    Uptime and kernel log count from `mark` on; where it `booted` after that, without what it says at every boot.
     `models` is what KVM reports for vCPU 0, 1, ...; the guest's CPU of the same number must see just that.
     """
-    log = kmsg.since(health.log, mark)
+    log = kmsg.since(health.log, mark.kmsg)
     found = list(kmsg.troubles(record for record in log if not (booted and _BOOT_LINES.match(record.text))))
     began, after = health.uptimes
-    if not since_uptime < began < after:
-        found.append(f"time does not advance: {since_uptime} s, then {began} s and {after} s")
+    if not mark.uptime < began < after:
+        found.append(f"time does not advance: {mark.uptime} s, then {began} s and {after} s")
     found += [f"vCPU {cpu} failed its work ({code}): {said}" for cpu, (code, said) in health.work.items() if code]
     if not sorted(health.work) == sorted(health.seen) == list(range(len(models))):
         found.append(f"CPUs {sorted(health.work)} work and {sorted(health.seen)} answer CPUID of {len(models)} vCPUs")

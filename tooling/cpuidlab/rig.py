@@ -1,14 +1,18 @@
 """A rig: a nested KVM host with its guest, at one stage of the ladder host_ready, guest_held, guest_ready."""
 
+import json
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, TypeVar
 
-from cpuidlab import profiles
+from cpuidlab import kmsg, profiles
 from cpuidlab.carrier import TcgMachine
 from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.health import GuestMark
 from cpuidlab.hook import Hook
 from cpuidlab.profiles import Profile
 from cpuidlab.qmp import Qmp
@@ -30,6 +34,9 @@ _FILES = {
 _READ_FILES = "; ".join(f"printf '\\036{name}\\n'; {read} 2>/dev/null" for name, read in _FILES.items())
 # one connection attempt, in seconds: a server that is just coming up may never answer the one it began with
 SSH_TRY_SECONDS = 10.0
+REST_SECONDS = (0.5, 5.0)  # how long a machine must rest before it is frozen, and how long that is waited for at most
+REST_SHARE = 0.2  # of a processor: what two idle kernels take
+MARK = "guest-mark.json"
 TELL_SECONDS = 10.0  # kept back to ask a guest that does not come up what it has to say
 
 
@@ -43,6 +50,7 @@ class Rig:
         self.deadline = deadline
         self._guest: Ssh | None = None
         self._runs = False
+        self.guest_mark = GuestMark(0.0, -1)
 
     @classmethod
     def cold(cls, setup: Setup, deadline: Deadline) -> "Rig":
@@ -63,7 +71,10 @@ class Rig:
             machine = TcgMachine(f"host {setup.name}", setup.boot, deadline, frozen, refreeze)
         except FileNotFoundError as error:
             raise LabError(f"the frozen rig {frozen} is not whole; remove {frozen.parent} and run again") from error
-        return cls(setup, machine, deadline)
+        rig = cls(setup, machine, deadline)
+        if (frozen / MARK).exists():
+            rig.guest_mark = GuestMark(**json.loads((frozen / MARK).read_text()))
+        return rig
 
     @cached_property
     def host(self) -> Ssh:
@@ -87,13 +98,13 @@ class Rig:
     @cached_property
     def qmp(self) -> Qmp:
         """QMP of the guest's QEMU."""
-        stream = self.host.open_program(f"socat - UNIX-CONNECT:{profiles.QMP_SOCKET}", self.deadline)
+        stream = self.host.open_tcp(profiles.QMP_PORT, self.deadline)
         return Qmp("guest", as_socket(stream), self.deadline)
 
     @cached_property
     def hook(self) -> Hook:
         """The library preloaded into the guest's QEMU."""
-        stream = self.host.open_program(f"socat - UNIX-CONNECT:{profiles.HOOK_SOCKET}", self.deadline)
+        stream = self.host.open_tcp(profiles.HOOK_PORT, self.deadline)
         return Hook(ChannelLines(stream, self.machine.watch))
 
     def start_guest(self, profile: Profile) -> None:
@@ -116,13 +127,28 @@ class Rig:
             self.login(self.deadline.within(self.deadline.left() - TELL_SECONDS))
         except LabError as error:
             raise type(error)(str(error), f"{self._told()}\n{error.evidence}") from error
+        said = self.guest.run(f"cut -d' ' -f1 /proc/uptime; {READ_KMSG}", self.deadline, check=False)
+        uptime, _, log = said.partition("\n")
+        self.guest_mark = GuestMark(float(uptime), kmsg.mark(kmsg.parse(log)))
 
     def freeze(self, folder: Path) -> None:
-        """Save the whole rig into `folder`, all connections closed, and let it go on."""
+        """Save the whole rig into `folder`, all connections closed and its work done, and let it go on."""
         self.hang_up()
         self.wait("the host's connections to end", lambda: self.machine.is_quiet(self.deadline) or None)
+        self._come_to_rest()
         folder.mkdir()
         self.machine.freeze(folder, self.deadline)
+        (folder / MARK).write_text(json.dumps(asdict(self.guest_mark)) + "\n")
+
+    def _come_to_rest(self) -> None:
+        """What is still to do when a rig is frozen, such as the end of its connections, is done anew by each thaw."""
+        least, most = REST_SECONDS
+        patience = self.deadline.within(most)
+        share = 1.0
+        while share > REST_SHARE and patience.left():
+            before, began = self.machine.cpu_seconds(), time.monotonic()
+            patience.within(least).sleep()
+            share = (self.machine.cpu_seconds() - before) / (time.monotonic() - began)
 
     def files(self) -> dict[str, str]:
         """The host's kernel log, raw, and what the guest's QEMU, its console and the hook have written, by name.

@@ -8,10 +8,12 @@ from cpuidlab.carrier import ACCEL, Boot, qemu_identity
 from cpuidlab.errors import UsageError
 from cpuidlab.kernels import Kernel, resolve
 from cpuidlab.keys import Keys, lab_keys
+from cpuidlab.profiles import QUICK_WORDS
 
 GUEST_KERNEL = "6.1"
 PAGINGS = {"npt": "1", "shadow": "0"}
-WORDS = "console=ttyS0 quiet oops=panic panic=-1 init_on_free=1"  # freed pages are zero, so a frozen rig is small
+# init_on_free: freed pages are zero, so a frozen rig is small
+WORDS = f"console=ttyS0 quiet oops=panic panic=-1 init_on_free=1 {QUICK_WORDS}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import paramiko
 
-from cpuidlab.errors import LabError
+from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.keys import Keys
 from cpuidlab.waiting import POLL_SECONDS, Deadline
 
@@ -68,43 +68,67 @@ class Ssh:
             alarm.cancel()
         return channel
 
+    def start(self, command: str, deadline: Deadline) -> "Program":
+        """Start `command`, both of its output streams in one."""
+        channel = self.open_program(command, deadline)
+        channel.set_combine_stderr(True)
+        return Program(self, channel)
+
     def run(self, command: str, deadline: Deadline, check: bool = True) -> str:
         """Run `command` to its end and return what it printed on both streams.
 
         Raises LabError where it does not end in time, where the connection breaks, and, with `check`, where it fails.
         """
-        channel = self.open_program(command, deadline)
-        channel.set_combine_stderr(True)
-        text = self.rest_of(channel, deadline)
-        status = channel.recv_exit_status()
-        channel.close()
-        if check and status != 0:
-            raise LabError(f"{self.name}: '{command}' failed with exit code {status}", text)
+        program = self.start(command, deadline)
+        text = program.end(deadline)
+        if check and program.status != 0:
+            raise LabError(f"{self.name}: '{command}' failed with exit code {program.status}", text)
         return text
 
-    def rest_of(self, channel: paramiko.Channel, deadline: Deadline) -> str:
-        """What the program behind `channel` prints until its end; LabError where it does not end in time."""
-        channel.settimeout(POLL_SECONDS)
-        said = bytearray()
-        while not (channel.eof_received and channel.exit_status_ready() and not channel.recv_ready()):
-            data = b""
-            with suppress(TimeoutError):
-                data = channel.recv(65536)
-            said += data
-            if not data or deadline.left() == 0:
-                self._still_alive(channel, deadline, said)
-            if channel.eof_received:  # recv waits no more, and a machine that died now never sends the exit status
-                channel.status_event.wait(POLL_SECONDS)
-        return said.decode(errors="replace")
-
-    def _still_alive(self, channel: paramiko.Channel, deadline: Deadline, said: bytearray) -> None:
+    def watch(self, what: str, deadline: Deadline) -> None:
+        """Raise LabError where the machine or the connection is gone, or the time for `what` is over."""
         self._watch()
         if not self._transport.is_active():
-            raise LabError(f"{self.name}: SSH broke off", said.decode(errors="replace"))
+            raise LabError(f"{self.name}: SSH broke off")
         if deadline.left() == 0:
-            raise LabError(f"{self.name}: a program did not end in time", said.decode(errors="replace"))
+            raise LabError(f"{self.name}: {what} did not end in time")
 
     def close(self) -> None:
         """Let go of the connection."""
         if hasattr(self, "_transport"):
             self._transport.close()
+
+
+class Program:
+    """A program started over SSH. What it has printed is kept: after a time-out one may wait on for the same one."""
+
+    def __init__(self, ssh: Ssh, channel: paramiko.Channel) -> None:
+        self._ssh = ssh
+        self._channel = channel
+        self._said = bytearray()
+        self.status: int | None = None  # its exit code, once it has ended
+        channel.settimeout(POLL_SECONDS)
+
+    def end(self, deadline: Deadline) -> str:
+        """Wait for its end and return all that it has printed; LabError where it does not end in time."""
+        channel = self._channel
+        while not (channel.eof_received and channel.exit_status_ready() and not channel.recv_ready()):
+            data = b""
+            with suppress(TimeoutError):
+                data = channel.recv(65536)
+            self._said += data
+            if not data or deadline.left() == 0:
+                self._still_alive(deadline)
+            if channel.eof_received:  # recv waits no more, and a machine that died now never sends the exit status
+                channel.status_event.wait(POLL_SECONDS)
+        self.status = channel.recv_exit_status()
+        channel.close()
+        return self._said.decode(errors="replace")
+
+    def _still_alive(self, deadline: Deadline) -> None:
+        try:
+            self._ssh.watch("a program", deadline)
+        except LostVMError:
+            raise
+        except LabError as error:
+            raise LabError(str(error), self._said.decode(errors="replace")) from error

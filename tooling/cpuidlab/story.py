@@ -6,14 +6,15 @@ from cpuidlab import cpuid, fate, health, hook, kmsg
 from cpuidlab.changes import parse
 from cpuidlab.cpuid import Model
 from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.health import GuestMark
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
-from cpuidlab.rig import READ_KMSG, Rig
+from cpuidlab.rig import Rig
 from cpuidlab.verdict import agree
 
-LOGIN_SECONDS = (4.0, 10.0)  # for a login after the change; between the two it is asked whether the guest hangs
-BOOT_SECONDS = (40.0,)  # the same where the guest boots first
-HEALTH_SECONDS = 20.0  # for the guest's health program
+# For a login and the health program after the change, and where the guest boots first. Between two it is asked whether
+# the guest hangs.
+PATIENCE, BOOT_PATIENCE = (4.0, 10.0, 20.0), (40.0, 20.0)
 END_SECONDS = 10.0  # after that, for a guest that is dying slowly
 
 
@@ -21,7 +22,7 @@ class Story:
     """One test on one rig, from the marks at its beginning to the observation at its end. The VM begins stopped."""
 
     def __init__(self, rig: Rig) -> None:
-        """Take the marks: host log, hook log, and where the guest runs its uptime and kernel log, over SSH."""
+        """Take the marks of the host log and the hook log, and log in to the guest where it runs."""
         self.rig = rig
         self.deadline = rig.deadline
         self.answers: list[VcpuAnswer] = []
@@ -34,9 +35,11 @@ class Story:
         self._host_mark = kmsg.mark(kmsg.parse(self._files["host-log"]))
         self._hook_mark = len(hook.parse_log(self._files["hook-log"]))
         self._booted = False
-        self._uptime, self._guest_mark = self._look_before() if self.runs else (0.0, -1)
+        self._guest_mark = rig.guest_mark
+        if self.runs:
+            _ = rig.guest  # the login before
         self._qemu_sets = 0
-        self.login_seconds: tuple[float, ...] = LOGIN_SECONDS
+        self.patience: tuple[float, ...] = PATIENCE
         self.stop()
         self.before = self._models()
         self.asked = dict(self.before)
@@ -76,9 +79,8 @@ class Story:
     def boots(self) -> None:
         """From here on the guest boots: its uptime begins anew, and the next login may take as long as a boot."""
         self.runs = self._booted = True
-        self._uptime = 0.0
-        self._guest_mark = -1
-        self.login_seconds = BOOT_SECONDS
+        self._guest_mark = GuestMark(0.0, -1)
+        self.patience = BOOT_PATIENCE
 
     def adopt(self, vcpu: int) -> None:
         """Take a vCPU that QEMU has just plugged into the story: QEMU's own set counts as an answer, its model as the
@@ -136,11 +138,15 @@ class Story:
 
     def _look_at_guest(self) -> health.Health | None:
         """Log in anew and look at the guest's health; None where the guest has ended."""
+        if fate.is_gone(self.rig):
+            return None
         self.resume()
-        for seconds in self.login_seconds:
+        program = None
+        for seconds in self.patience:
+            patience = self.deadline.within(seconds)
             try:
-                guest = self.rig.login(self.deadline.within(seconds))
-                return health.parse(guest.run("health", self.deadline.within(HEALTH_SECONDS)))
+                program = program or self.rig.login(patience).start("health", patience)
+                return health.parse(program.end(patience))
             except LabError as error:
                 failure = error
                 self._hang = None if fate.is_gone(self.rig) else fate.stuck(self.rig)
@@ -157,14 +163,8 @@ class Story:
         if looked is None:
             return GuestReport(stable=False, troubles=self._sick) if self._sick else None
         models = [self.after[vcpu] for vcpu in self.vcpus]
-        found = health.troubles(looked, self._uptime, self._guest_mark, models, self._booted)
+        found = health.troubles(looked, self._guest_mark, models, self._booted)
         return GuestReport(stable=not found, troubles=found)
-
-    def _look_before(self) -> tuple[float, int]:
-        """The guest's uptime and the mark in its kernel log, over a first login."""
-        said = self.rig.guest.run(f"cut -d' ' -f1 /proc/uptime; {READ_KMSG}", self.deadline, check=False)
-        uptime, _, log = said.partition("\n")
-        return float(uptime), kmsg.mark(kmsg.parse(log))
 
     def _models(self) -> dict[int, Model]:
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}
