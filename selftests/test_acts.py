@@ -1,5 +1,6 @@
 """Acts and observers on a story whose rig only writes down what is asked of it."""
 
+import socket
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -248,9 +249,25 @@ def test_two_observers(old: str, new: str, word: str) -> None:
     assert "insmod /lib/cpuidprobe.ko" in story.log[0]
     assert story.log[1] == "probe 3 ram 0"
     assert two.read("after the change") == word
-    assert far.recv(9) == b"\n"
+    assert far.recv(9) == b"read\n"
     assert story.log[-1] == "probe 3 ram 0 </dev/null"
     assert story.readings == [f"mapped: old {OK}", f"after the change: old {old}; new {new}"]
+
+
+@pytest.mark.parametrize(("answer", "word"), [(b"ok touched\n", "harmless"), (None, "killed")])
+def test_a_touch(answer: bytes | None, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers.fate, "is_gone", lambda _: False)
+    story = FakeStory()
+    far = story.guest.channel.far
+    far.sendall(f"{OK}\n".encode())
+    two = observers.Observers(story.as_story(), "3 ram 0")
+    if answer is None:
+        far.shutdown(socket.SHUT_WR)
+    else:
+        far.sendall(answer)
+    assert two.touch("at last") == word
+    assert far.recv(9) == b"touch\n"
+    assert story.readings[-1].startswith("at last: touched, ")
 
 
 def test_an_observer_that_ends_is_a_lab_error() -> None:

@@ -169,6 +169,10 @@ def test_death_and_sickness() -> None:
     assert discrepancies(dies, dead) == ()
     assert discrepancies(dies, SILENT) == ("the guest lived on instead of dying",)
     assert discrepancies(dataclasses.replace(promised, guest=None), seen("accepted", guest=None)) == ()
+    harmed = dataclasses.replace(promised, guest="harmed")
+    assert discrepancies(harmed, seen("accepted", guest=SICK)) == ()
+    assert discrepancies(harmed, SILENT) == ("the guest took no harm",)
+    assert discrepancies(harmed, dead) == ("the guest died after 0.4 s (triple fault) instead of living on, harmed",)
 
 
 def test_models_and_answers() -> None:

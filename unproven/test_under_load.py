@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from cpuidlab.eras import Era
 from cpuidlab.expect import Promise, changed
+from cpuidlab.observation import ACCEPTED
 from cpuidlab.promise import PromiseTest
 from cpuidlab.ssh import Program
 from cpuidlab.story import Story
@@ -35,6 +36,17 @@ class UnderLoad(PromiseTest):
             story.set("maxphyaddr=36", vcpus=[1], live=True)
             self._await(story, load)
             self.conclude(story, self._promise(1))
+
+    def test_one_of_two_above_ram(self) -> None:
+        """MAXPHYADDR lowered to 32 on vCPU 1 alone, RAM above 4 GiB and both under load: where it is accepted, one vCPU
+        finds reserved bits in the page tables that both walk, and the guest dies; or refused (feb627e8d6f6)."""
+        with self.story(profile="highmem") as story:
+            load = self._load(story, seconds=3)
+            if story.set("maxphyaddr=32", vcpus=[1], live=True) == ACCEPTED:
+                self.conclude(story, changed(1, deadly=True))
+            else:
+                self._await(story, load)
+                self.conclude(story, self._promise(1))
 
     def _load(self, story: Story, seconds: int) -> Program:
         story.resume()

@@ -78,6 +78,11 @@ def since(records: Sequence[Record], mark: int) -> tuple[Record, ...]:
     return tuple(record for record in new if record.facility == KERNEL_FACILITY)
 
 
+def to_text(records: Iterable[Record]) -> str:
+    """The records for a reader, one a line: level, seconds since boot, text."""
+    return "".join(f"<{record.level}> [{record.seconds:.6f}] {record.text}\n" for record in records)
+
+
 def matching(records: Iterable[Record], text: str, level: int) -> tuple[Record, ...]:
     """The records that say exactly `text` at exactly `level`."""
     return tuple(record for record in records if (record.text, record.level) == (text, level))

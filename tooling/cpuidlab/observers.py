@@ -6,6 +6,7 @@ Both read through guests/guest/probe, whose module makes the entry; a read answe
 
 import time
 
+from cpuidlab import fate
 from cpuidlab.errors import LabError
 from cpuidlab.story import Story
 from cpuidlab.streams import ChannelLines
@@ -27,7 +28,7 @@ class Observers:
 
     def read(self, when: str) -> str:
         """Let both read; return who faulted in a few words, and keep what each answered for the evidence."""
-        self._old.send(b"\n")
+        self._old.send(b"read\n")
         old = self._line()
         new = self._story.rig.guest.run(f"probe {self._page} </dev/null", self._story.deadline, check=False).strip()
         self._story.readings.append(f"{when}: old {old}; new {new}")
@@ -37,6 +38,21 @@ class Observers:
             (False, False): "fault",
             (False, True): "fault of the old mapping alone",
         }[_ok(old), _ok(new)]
+
+    def touch(self, when: str) -> str:
+        """Let the guest's kernel itself read through the old mapping, where a fault is an oops; return what came of it.
+
+        The process that holds the mapping does not survive an oops, and cannot be asked again.
+        """
+        self._old.send(b"touch\n")
+        try:
+            answer = self._line()
+        except LabError as error:
+            if fate.is_gone(self._story.rig):
+                raise
+            answer = f"the process was killed ({error})"
+        self._story.readings.append(f"{when}: touched, {answer}")
+        return "harmless" if answer == "ok touched" else "killed"
 
     def _line(self) -> str:
         return self._old.recv_line(time.monotonic() + READ_SECONDS)

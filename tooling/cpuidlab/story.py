@@ -44,6 +44,7 @@ class Story:
         self.before = self._models()
         self.asked = dict(self.before)
         self.after: dict[int, Model] = {}
+        self._looked: health.Health | None = None  # None: not run, ended, or only its console still speaks
         self._hang: str | None = None
         self._sick: tuple[str, ...] = ()  # what the console says of a guest that answers no more and has not ended
 
@@ -102,7 +103,8 @@ class Story:
 
         Raises LabError where they contradict each other or where nobody can say what became of the guest.
         """
-        looked = self._look_at_guest() if self.runs else None  # None: not run, ended, or only its console still speaks
+        if self.runs:
+            self._looked = self._look_at_guest()
         gone = fate.is_gone(self.rig)
         if not gone:
             self.stop()
@@ -113,7 +115,7 @@ class Story:
             answers=tuple(self.answers),
             model=None if gone else which_model(self.after, self.asked, self.before),
             host_log=self._host_log(),
-            guest=self._report(looked) if ended.alive else None,
+            guest=self._report() if ended.alive else None,
             fate=ended,
             notes=tuple(self.notes),
         )
@@ -123,9 +125,8 @@ class Story:
     def evidence(self) -> dict[str, str]:
         """All that a reader needs to judge for himself: file name -> text."""
         return {
-            "host-log.txt": "".join(
-                f"<{record.level}> [{record.seconds:.6f}] {record.text}\n" for record in self._host_log()
-            ),
+            "host-log.txt": kmsg.to_text(self._host_log()),
+            "guest-log.txt": kmsg.to_text(self._guest_log()),
             "guest-console.txt": self._files["guest-console"],
             "qemu-stderr.txt": self._files["qemu-stderr"],
             "readings.txt": "".join(f"{line}\n" for line in self.readings),
@@ -159,11 +160,11 @@ class Story:
             raise failure
         return None
 
-    def _report(self, looked: health.Health | None) -> GuestReport | None:
-        if looked is None:
+    def _report(self) -> GuestReport | None:
+        if self._looked is None:
             return GuestReport(stable=False, troubles=self._sick) if self._sick else None
         models = [self.after[vcpu] for vcpu in self.vcpus]
-        found = health.troubles(looked, self._guest_mark, models, self._booted)
+        found = health.troubles(self._looked, self._guest_mark, models, self._booted)
         return GuestReport(stable=not found, troubles=found)
 
     def _models(self) -> dict[int, Model]:
@@ -171,6 +172,11 @@ class Story:
 
     def _host_log(self) -> tuple[kmsg.Record, ...]:
         return kmsg.since(kmsg.parse(self._files["host-log"]), self._host_mark)
+
+    def _guest_log(self) -> tuple[kmsg.Record, ...]:
+        """For a reader: what there is, even where records are missing."""
+        log = self._looked.log if self._looked else ()
+        return tuple(record for record in log if record.sequence > self._guest_mark.kmsg)
 
     def _hook_events(self) -> tuple[HookEvent, ...]:
         return hook.parse_log(self._files["hook-log"])[self._hook_mark :]

@@ -51,7 +51,7 @@ class ChannelLines:
             self._channel.sendall(data)
         except OSError as error:
             self._watch()
-            raise LabError(f"the hook's connection is gone: {error!r}") from error
+            raise LabError(f"the other side's connection is gone: {error!r}") from error
 
     def recv_line(self, deadline: float) -> str:
         """The next line without its end; LabError where the connection ends or `deadline` (time.monotonic) passes."""
@@ -61,11 +61,11 @@ class ChannelLines:
             except TimeoutError:
                 self._watch()
                 if time.monotonic() >= deadline:
-                    raise LabError("the hook did not answer in time") from None
+                    raise LabError("the other side did not answer in time") from None
                 continue
             if not data:
                 self._watch()
-                raise LabError("the hook closed its connection")
+                raise LabError("the other side closed its connection")
             self._pending += data
         line, self._pending = self._pending.split(b"\n", 1)
         return line.decode(errors="replace")

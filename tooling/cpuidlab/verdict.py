@@ -20,6 +20,9 @@ _UNRELATED = re.compile(
 )
 
 
+_HOPED = {"stable": "staying stable", "harmed": "living on, harmed"}
+
+
 class Verdict(StrEnum):
     """The meaning of each is in the README; an ERROR says nothing about the kernel."""
 
@@ -38,7 +41,7 @@ class Expectation:
     `answer` is that of every call ("accepted" or an errno's name), None where no call is made. `lines` is how often
     each of the two warning lines is due: once for each accepted call on a vCPU that has run. `limited`: just so many of
     them get past the rate limit, and the kernel notes how many did not. `notes` is what the story
-    itself notes. `defect`: what is expected is a bug of the era.
+    itself notes. A `harmed` guest lives and is not stable. `defect`: what is expected is a bug of the era.
     """
 
     answer: str | None
@@ -46,7 +49,7 @@ class Expectation:
     limited: int | None = None
     notes: tuple[str, ...] | None = None
     model: Model | None = None
-    guest: Literal["stable", "dies"] | None = "stable"
+    guest: Literal["stable", "harmed", "dies"] | None = "stable"
     defect: bool = False
 
 
@@ -216,7 +219,9 @@ def _guest_discrepancies(expectation: Expectation, observation: Observation) -> 
         return ("the guest lived on instead of dying",) if fate.alive else ()
     if not fate.alive:
         after = "" if fate.seconds is None else f" after {fate.seconds:.1f} s"
-        return (f"the guest died{after} ({fate.how}) instead of staying stable",)
+        return (f"the guest died{after} ({fate.how}) instead of {_HOPED[expectation.guest]}",)
+    if expectation.guest == "harmed" and guest is not None:
+        return ("the guest took no harm",) if guest.stable else ()
     if guest is None:
         raise LabError("nobody looked at the guest's health, so nothing can be said of it")
     return () if guest.stable else (f"the guest is not stable: {'; '.join(guest.troubles) or 'no reason given'}",)
