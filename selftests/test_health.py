@@ -1,4 +1,4 @@
-"""The guest's health: recorded output of guests/guest/health, read and judged."""
+"""The guest's health: recorded output of guests/guest/health.c, read and judged."""
 
 from dataclasses import replace
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -376,6 +377,9 @@ def test_an_interrupted_job_is_neither_good_nor_bad(tmp_path: Path) -> None:
     with start(tmp_path, "test_it.py:Run.test_long", "--hosts", "5.10", "--paging", "npt") as process:
         try:
             until((tmp_path / "pids").exists)
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):  # Avocado may lose a Ctrl-C that comes while it starts a process
+                process.wait(10)
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 130
         finally:

@@ -1,4 +1,4 @@
-"""Is the guest still sane? What guests/guest/health printed, read and judged."""
+"""Is the guest still sane? What guests/guest/health.c printed, read and judged."""
 
 import re
 from collections.abc import Sequence

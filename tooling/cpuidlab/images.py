@@ -25,8 +25,12 @@ HOOK_IN_HOST = "lib/cpuidhook.so"
 
 def guest_image(kernel: Kernel, keys: Keys) -> Path:
     """The guest's initramfs for `kernel`: a file."""
-    extra = {"lib/cpuidprobe.ko": probe_module(kernel), "usr/bin/probe": PROBE / "probe"}
-    return _image("guest", kernel, keys, extra, programs=["health"])
+    extra = {
+        "lib/cpuidprobe.ko": probe_module(kernel),
+        "usr/bin/probe": PROBE / "probe",
+        "usr/bin/health": _compiled("health", GUESTS / "guest" / "health.c", "-static"),
+    }
+    return _image("guest", kernel, keys, extra)
 
 
 def host_image(kernel: Kernel, keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
@@ -36,25 +40,27 @@ def host_image(kernel: Kernel, keys: Keys, guest_kernel: Kernel, hook: Path) -> 
         "guest/initrd": guest_image(guest_kernel, keys),
         HOOK_IN_HOST: hook,
     }
-    return _image("host", kernel, keys, extra, programs=[])
+    return _image("host", kernel, keys, extra)
 
 
 def hook_library() -> Path:
     """The compiled hook: a shared library to be preloaded into QEMU."""
-    source = TOOLING / "hook" / "cpuidhook.c"
-
-    def compile_hook(folder: Path) -> None:
-        flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread"]
-        run(["gcc", *flags, "-o", str(folder / "cpuidhook.so"), str(source), "-ldl"], seconds=60)
-
-    return made("hook", "cpuidhook", {"source": file_digest(source)}, compile_hook) / "cpuidhook.so"
+    return _compiled("cpuidhook.so", TOOLING / "hook" / "cpuidhook.c", "-shared", "-fPIC", "-pthread", "-ldl")
 
 
-def _image(role: str, kernel: Kernel, keys: Keys, extra: dict[str, Path], programs: list[str]) -> Path:
+def _compiled(name: str, source: Path, *flags: str) -> Path:
+    def compile_it(folder: Path) -> None:
+        words = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(folder / name), str(source), *flags]
+        run(words, seconds=60)
+
+    inputs = {"source": file_digest(source), "flags": " ".join(flags)}
+    return made("compiled", Path(name).stem, inputs, compile_it) / name
+
+
+def _image(role: str, kernel: Kernel, keys: Keys, extra: dict[str, Path]) -> Path:
     files = _read_list(GUESTS / "common.list") + _read_list(GUESTS / role / "files.list")
     modules = _read_list(GUESTS / role / "modules.list")
     scripts = {"etc/inittab": GUESTS / "inittab", "etc/rc.common": GUESTS / "rc.common", "etc/rc": GUESTS / role / "rc"}
-    scripts |= {f"usr/bin/{name}": GUESTS / role / name for name in programs}
     inputs = {"kernel": kernel.digest, "keys": keys.digest, "files": " ".join(files), "modules": " ".join(modules)}
     inputs |= {name: _source_digest(path) for name, path in scripts.items()}
     inputs |= {name: _source_digest(path) for name, path in extra.items()}

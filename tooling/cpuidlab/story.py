@@ -146,7 +146,7 @@ class Story:
         for seconds in self.patience:
             patience = self.deadline.within(seconds)
             try:
-                program = program or self.rig.login(patience).start("health", patience)
+                program = program or self.rig.login(patience).start(f"health {max(self._guest_mark.kmsg, 0)}", patience)
                 return health.parse(program.end(patience))
             except LabError as error:
                 failure = error
