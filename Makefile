@@ -8,7 +8,7 @@ HOSTS ?=
 PAGING ?=
 ARGS ?=
 SMOKE_ARGS ?= --hosts 5.10+warning --paging npt
-SMOKE_TESTS = tests/
+SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_run.py
 
 BIN := .venv/bin
 # Avocado loads pkg_resources, and that warns of its own end in every run.
