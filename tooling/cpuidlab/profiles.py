@@ -13,8 +13,7 @@ EXIT = "/run/guest.exit"
 # For the kernels of host and guest. TCG translates a program anew for each address that it is mapped at: with random
 # addresses that was a third of all translation in a test. And IPv6 would only look for routers where there are none.
 QUICK_WORDS = "norandmaps ipv6.disable=1"
-# Devices by I/O port and INTx alone: under QEMU 7.2's TCG a nested page fault of an MMIO now and then has a valid
-# EXITINTINFO, and KVM of 7.3 gives up on it (KVM internal error, suberror 3, in every tenth boot with MMIO kicks).
+# Devices by I/O port and INTx alone: an MMIO exit can end the VM under TCG, see EXITINTINFO in docs/findings.md.
 _PORTS = "disable-modern=on,disable-legacy=off,vectors=0"
 
 

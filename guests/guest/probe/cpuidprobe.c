@@ -27,6 +27,7 @@
 #include <linux/uaccess.h>
 #include <asm/io.h>
 #include <asm/pgtable.h>
+#include <asm/processor.h>
 
 /* The 16 slots from 0xffff800000000000 are a guard hole, Documentation/x86/x86_64/mm.rst. */
 #define FIRST_SLOT 256
@@ -142,13 +143,23 @@ static int do_map(struct probe *probe, const char *text)
 static int do_read(struct probe *probe)
 {
 	char *answer = probe->answer;
+	unsigned long flags;
+	long failed;
 	u64 value;
 
 	if (probe->mm != current->mm) /* a child, or nothing is mapped */
 		return -EINVAL;
 	WRITE_ONCE(error_code, 0);
 	WRITE_ONCE(watched, probe->va);
-	if (copy_from_kernel_nofault(&value, (void *)probe->va, sizeof(value)))
+	/*
+	 * CPUID makes the vCPU leave the guest. If an exception had been delivered since it last did, TCG would tell its
+	 * type in EXITINTINFO (not valid), which KVM since 6.14 takes for an MMIO in mid-delivery: KVM internal error.
+	 */
+	local_irq_save(flags);
+	cpuid_eax(0);
+	failed = copy_from_kernel_nofault(&value, (void *)probe->va, sizeof(value));
+	local_irq_restore(flags);
+	if (failed)
 		probe->left = scnprintf(answer, sizeof(probe->answer), "fault error_code=0x%lx\n", READ_ONCE(error_code));
 	else
 		probe->left = scnprintf(answer, sizeof(probe->answer), "ok value=0x%llx\n", value);
