@@ -22,10 +22,9 @@ def guest_reboot(story: Story) -> None:
     """Let the guest reboot itself, and stop it as soon as it has."""
     _allow_reboots(story)
     story.resume()
-    channel = story.rig.guest.open_program("reboot -f", story.deadline)
+    story.rig.guest.open_program("reboot -f", story.deadline)
     _await_event(story, "RESET")
     story.stop()
-    channel.close()
     story.boots()
 
 

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,7 +169,9 @@ def _one_line() -> Iterator[None]:
         _exit(f"{error}{'; free some room or set XDG_CACHE_HOME' if full else ''}", UNTESTED)
     except Exception as error:
         logging.getLogger("avocado.cpuidlab").debug("the lab's defect", exc_info=True)  # avocado --show all
-        _exit(f"{type(error).__name__}: {error}; this is a defect of the lab", UNTESTED)
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(at.filename).name}:{at.lineno}"
+        _exit(f"{type(error).__name__}: {error} ({where}); this is a defect of the lab", UNTESTED)
 
 
 def _exit(text: str, code: int) -> NoReturn:

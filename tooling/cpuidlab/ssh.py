@@ -122,7 +122,8 @@ class Program:
             if channel.eof_received:  # recv waits no more, and a machine that died now never sends the exit status
                 channel.status_event.wait(POLL_SECONDS)
         self.status = channel.recv_exit_status()
-        channel.close()
+        with suppress(OSError, EOFError):  # the connection may end just now; the program has
+            channel.close()
         return self._said.decode(errors="replace")
 
     def _still_alive(self, deadline: Deadline) -> None:
