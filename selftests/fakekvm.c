@@ -2,8 +2,8 @@
 /*
  * A stand-in for KVM, preloaded after the hook: it answers the few ioctls that the hook wraps or makes.
  * FAKEKVM_FORBID=1: a changed model is EINVAL once the vCPU has run. FAKEKVM_ECHO=1: GET leaves nent alone (before 6.5).
- * FAKEKVM_PICKY=1: it keeps EDX as it was, refuses EBX above 0xffff (with bit 31 by EPERM), makes 7 of an odd ECX, and
- * refuses an ECX with bit 31 after having put 9 there. FAKEKVM_STICKY=1: the second model that it takes is the last.
+ * FAKEKVM_PICKY=1: it keeps EDX 0, refuses EBX above 0xffff (with bit 31 by EPERM), and makes 7 of an odd ECX.
+ * FAKEKVM_TORN=1: that refuses an ECX with bit 31 too, but puts 9 there. FAKEKVM_STICKY=1: the second model is the last.
  * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
  * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN. Unlike
  * it every KVM_RUN has its effect, with immediate_exit too, so that a test need not win a race.
@@ -77,7 +77,7 @@ static int meddle(struct fake *fake, struct kvm_cpuid_entry2 *entries, unsigned 
 
 		if (e->ebx > 0xffff)
 			return e->ebx >> 31 ? EPERM : EINVAL;
-		if (e->ecx >> 31) {
+		if (e->ecx >> 31 && getenv("FAKEKVM_TORN")) {
 			fake->entries[i].ecx = 9;
 			return EINVAL;
 		}
