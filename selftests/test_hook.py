@@ -281,7 +281,8 @@ def test_odd_clients_disturb_nobody(built: Path, tmp_path: Path) -> None:
     "request_line",
     ["", "x", "get", "get 0 1", "set 0 3 1 0", "set 0 2 5000 0", "set 0 2 1 1\ne 1 2",
      "set 0 2 1 1\ne 1 2 3 4 5 6 7 8 9 z",
-     "badptr 0 3", "sweep", "sweep 0 1", "live 5 sweep 0", "live 5", "live -1 get 0", "live 99999 get 0", "live 5 list", "a" * 400],
+     "sweep", "sweep 0 1", "live 5 sweep 0",
+     "badptr 0 3", "live 5", "live -1 get 0", "live 99999 get 0", "live 5 list", "a" * 400],
 )  # fmt: skip
 def test_bad_request_is_refused(built: Path, tmp_path: Path, request_line: str) -> None:
     with qemu(built, tmp_path) as fake:

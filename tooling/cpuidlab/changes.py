@@ -79,21 +79,20 @@ def _vendor(value: str) -> _Edit:
     return edit
 
 
-# What KVM sets by itself from the vCPU's state, and the features of which one must be there for KVM to do so
-# (kvm_update_cpuid_runtime in arch/x86/kvm/cpuid.c).
+# A bit that KVM sets by itself from the vCPU's state, and the feature that must be there for KVM to do so.
 RUNTIME_FIELDS = (
-    ("osxsave", ("xsave",)),
-    ("apic", ("apic",)),
-    ("ospke", ("pku",)),
-    ("xsave_size", ("xsave",)),
-    ("xsaves_size", ("xsaves", "xsavec")),
+    ("osxsave", "xsave"),
+    ("apic", "apic"),
+    ("ospke", "pku"),
+    ("xsave_size", "xsave"),
+    ("xsaves_size", "xsaves"),
 )
 
 
 def _runtime_bits(model: Model) -> Model:
     changed = model
     for field, needed in RUNTIME_FIELDS:
-        if any(get_field(model, one) for one in needed) and get_field(model, field) is not None:
+        if get_field(model, needed) and get_field(model, field) is not None:
             changed = _flip(changed, field, 1)
     if changed == model:
         raise UsageError("this CPU model has no bits that KVM keeps itself")

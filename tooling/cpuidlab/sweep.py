@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cpuidlab.changes import RUNTIME_FIELDS
-from cpuidlab.cpuid import Entry, Model, get_field
+from cpuidlab.cpuid import Entry, Model, find
 from cpuidlab.errors import LabError
 from cpuidlab.fields import FIELDS, leaf_name
 from cpuidlab.hook import HookEvent
@@ -98,12 +98,17 @@ class Sweep:
 
 
 def owned(model: Model) -> Bits:
-    """The bits that KVM keeps itself, as far as this model has them."""
+    """The bits that KVM may keep itself, as far as this model has their leaves.
+
+    Whether it does where the feature behind a bit is missing differs: since Linux 6.14 (1f66590d7ff0)
+    OSPKE is kept without PKU too.
+    """
     found: dict[Key, int] = {}
-    for name, needed in RUNTIME_FIELDS:
-        if any(get_field(model, one) for one in needed):
-            field = FIELDS[name]
-            found[field.leaf, field.subleaf, field.register] = field.mask
+    for name, _ in RUNTIME_FIELDS:
+        field = FIELDS[name]
+        entry = find(model, field.leaf, field.subleaf)
+        if entry:
+            found[entry.function, entry.index, field.register] = field.mask
     return found
 
 

@@ -121,8 +121,15 @@ def _of_leaf(leaf: tuple[int, int], words: Mapping[str, int]) -> str:
         return ""
     if sum(mask.bit_count() for mask in words.values()) > 16 * len(WORDS):
         rest = {word: ALL & ~words.get(word, 0) for word in WORDS}
-        return f" but {', '.join(name for word, mask in rest.items() if mask for name in names(leaf, word, mask))}"
-    return f" {', '.join(name for word, mask in words.items() for name in names(leaf, word, mask))}"
+        return f" but {', '.join(_of_word(leaf, word, mask) for word, mask in rest.items() if mask)}"
+    return f" {', '.join(_of_word(leaf, word, mask) for word, mask in words.items())}"
+
+
+def _of_word(leaf: tuple[int, int], word: str, mask: int) -> str:
+    """The bits of one word, the shorter way."""
+    if mask == ALL or mask.bit_count() <= 16:
+        return ", ".join(names(leaf, word, mask))
+    return f"{names(leaf, word, ALL)[0]} (without {', '.join(names(leaf, word, ALL & ~mask))})"
 
 
 def names(leaf: tuple[int, int], word: str, mask: int) -> list[str]:
