@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from cpuidlab.eras import predict
 from cpuidlab.fields import FIELDS, leaf_name
 from cpuidlab.sweep import ALL, OUTCOMES, WORDS, Bits, Key, Outcome, Sweep, owned
 from cpuidlab.sweepmap import Map
@@ -10,6 +11,11 @@ from cpuidlab.sweepmap import Map
 REFUSES = "all refused but what KVM keeps itself"
 TAKES = "all taken but what KVM checks"
 CHECKED = ("linear_bits",)  # refused by kvm_check_cpuid() in every era
+
+# Why a bit of a field became that, where it is known.
+EXPLAINED: dict[tuple[str, Outcome], str] = {
+    ("ospke", "ignored"): "kept without PKU too since Linux 6.14, 1f66590d7ff0",
+}
 
 
 def summary(sweep: Sweep) -> str:
@@ -46,7 +52,17 @@ def described(bits: Bits, sweep: Sweep) -> str:
 def difference(old: Map, new: Map) -> tuple[str, ...]:
     """What is different in `new`, a sentence each; empty where both took and refused the same of the same leaves."""
     lines = [*_leaf_lines(old, new), *_bit_lines(old, new), *_errno_lines(old, new), *_removal_lines(old, new)]
-    return tuple(lines)
+    return (*lines, *(_era_lines(old, new) if lines else ()))
+
+
+def _era_lines(old: Map, new: Map) -> list[str]:
+    """What the versions promise, unless KVM was rebuilt with a patch."""
+    if any("+" in one.host for one in (old, new)):
+        return []
+    first, second = sorted((predict(one.release) for one in (old, new)), key=lambda era: era.ranges[-1].start)
+    if first == second:
+        return []
+    return [f"by their versions one is of era {first.name}, the other of {second.name} ({', '.join(second.commits)})"]
 
 
 def _leaf_lines(old: Map, new: Map) -> list[str]:
@@ -69,6 +85,11 @@ def _bit_lines(old: Map, new: Map) -> list[str]:
             if was != becomes and any(moved.values()):
                 names = described(moved, both)
                 lines.append(f"{was} on {old.name}, {becomes} on {new.name}: {names} ({_bits_text(_count(moved))})")
+                lines[-1] += "".join(
+                    f"; {name} is {text}"
+                    for (name, outcome), text in EXPLAINED.items()
+                    if outcome in (was, becomes) and _count(_common(moved, _fields((name,))))
+                )
     return lines
 
 
@@ -166,6 +187,10 @@ def _fields(wanted: tuple[str, ...]) -> Bits:
         key: Key = (field.leaf, field.subleaf, field.register)
         found[key] = found.get(key, 0) | field.mask
     return found
+
+
+def _common(bits: Bits, other: Bits) -> Bits:
+    return {key: mask & other.get(key, 0) for key, mask in bits.items()}
 
 
 def _without(bits: Bits, other: Bits) -> Bits:
