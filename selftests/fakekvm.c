@@ -2,6 +2,8 @@
 /*
  * A stand-in for KVM, preloaded after the hook: it answers the few ioctls that the hook wraps or makes.
  * FAKEKVM_FORBID=1: a changed model is EINVAL once the vCPU has run. FAKEKVM_ECHO=1: GET leaves nent alone (before 6.5).
+ * FAKEKVM_PICKY=1: it keeps EDX 0, refuses EBX above 0xffff (with bit 31 by EPERM), and makes 7 of an odd ECX.
+ * FAKEKVM_TORN=1: that refuses an ECX with bit 31 too, but puts 9 there. FAKEKVM_STICKY=1: the second model is the last.
  * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
  * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN. Unlike
  * it every KVM_RUN has its effect, with immediate_exit too, so that a test need not win a race.
@@ -27,7 +29,7 @@
 static struct fake {
 	pthread_mutex_t mutex;
 	struct kvm_run *run;
-	bool has_run;
+	bool has_run, stuck;
 	unsigned int mp_state, next_exit, nent;
 	struct kvm_cpuid_entry2 entries[MAX_NENT];
 } *fakes[MAX_FDS];
@@ -67,12 +69,38 @@ static int run(struct fake *fake)
 	return fail(EINTR);
 }
 
-static int set(struct fake *fake, const struct kvm_cpuid_entry2 *entries, unsigned int nent)
+/* Do to the caller's entries what this KVM does to every model; returns what it refuses them with, or 0. */
+static int meddle(struct fake *fake, struct kvm_cpuid_entry2 *entries, unsigned int nent)
 {
-	bool changed = nent != fake->nent || memcmp(entries, fake->entries, nent * sizeof(*entries));
+	for (unsigned int i = 0; i < nent; i++) {
+		struct kvm_cpuid_entry2 *e = &entries[i];
 
-	if (changed && fake->has_run && getenv("FAKEKVM_FORBID"))
+		if (e->ebx > 0xffff)
+			return e->ebx >> 31 ? EPERM : EINVAL;
+		if (e->ecx >> 31 && getenv("FAKEKVM_TORN")) {
+			fake->entries[i].ecx = 9;
+			return EINVAL;
+		}
+		e->edx = 0;
+		e->ecx = e->ecx & 1 ? 7 : e->ecx;
+	}
+	return 0;
+}
+
+static int set(struct fake *fake, const struct kvm_cpuid_entry2 *asked, unsigned int nent)
+{
+	struct kvm_cpuid_entry2 entries[MAX_NENT];
+	bool changed;
+	int err;
+
+	memcpy(entries, asked, nent * sizeof(*asked));
+	err = getenv("FAKEKVM_PICKY") ? meddle(fake, entries, nent) : 0;
+	if (err)
+		return fail(err);
+	changed = nent != fake->nent || memcmp(entries, fake->entries, nent * sizeof(*entries));
+	if (changed && ((fake->has_run && getenv("FAKEKVM_FORBID")) || fake->stuck))
 		return fail(EINVAL);
+	fake->stuck = changed && fake->nent && getenv("FAKEKVM_STICKY");
 	memcpy(fake->entries, entries, nent * sizeof(*entries));
 	fake->nent = nent;
 	return 0;

@@ -1,8 +1,9 @@
 """CPUID models: text form, fields, differences, and the comparison with what a guest sees."""
 
 import pytest
-from cpuidlab.cpuid import FIELDS, REGISTERS, Entry, Model, diff, find, from_text, get_field, to_text, with_field
+from cpuidlab.cpuid import Entry, Model, diff, find, from_text, get_field, to_text, with_field
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.fields import FIELDS, REGISTERS
 from cpuidlab.seen import Seen, parse_seen, seen_differs
 from hypothesis import given
 from models import EPYC, models

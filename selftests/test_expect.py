@@ -3,6 +3,7 @@
 import pytest
 from cpuidlab import expect
 from cpuidlab.eras import era, eras
+from cpuidlab.sweepwords import REFUSES, TAKES
 from cpuidlab.verdict import Expectation
 
 NO = "EINVAL"
@@ -58,3 +59,10 @@ def test_changed(name: str, deadly: bool) -> None:
     else:
         assert (promised.answer, promised.model, promised.guest) == (NO, "before", "stable")
     assert promised.lines == (2 if name == "warn" else 0)
+
+
+@pytest.mark.parametrize("name", [one.name for one in eras()])
+def test_every_bit(name: str) -> None:
+    promised = expect.every_bit(900)(era(name))
+    note = TAKES if name in ("silent", "warn") else REFUSES
+    assert promised == Expectation(None, lines=900 if name == "warn" else 0, notes=(note,), model="asked")

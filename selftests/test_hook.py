@@ -82,12 +82,16 @@ class FakeQemu:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("built"), TOOLING / "hook" / "cpuidhook.c")
+
+
+def compiled(out: Path, hook: Path) -> Path:
+    """The hook from that source, and the stand-ins, in the folder `out`."""
     if not shutil.which("cc"):
         pytest.skip("no C compiler")
-    out = tmp_path_factory.mktemp("built")
     shared = ("-shared", "-fPIC", "-fvisibility=hidden")
     for command in (
-        ("cc", "-std=gnu11", *STRICT, *shared, "-o", "cpuidhook.so", TOOLING / "hook" / "cpuidhook.c"),
+        ("cc", "-std=gnu11", *STRICT, *shared, "-o", "cpuidhook.so", hook),
         ("cc", *STRICT, "-shared", "-fPIC", "-o", "fakekvm.so", HERE / "fakekvm.c"),
         ("cc", *STRICT, "-o", "fakeqemu", HERE / "fakeqemu.c"),
     ):
@@ -277,6 +281,7 @@ def test_odd_clients_disturb_nobody(built: Path, tmp_path: Path) -> None:
     "request_line",
     ["", "x", "get", "get 0 1", "set 0 3 1 0", "set 0 2 5000 0", "set 0 2 1 1\ne 1 2",
      "set 0 2 1 1\ne 1 2 3 4 5 6 7 8 9 z",
+     "sweep", "sweep 0 1", "live 5 sweep 0",
      "badptr 0 3", "live 5", "live -1 get 0", "live 99999 get 0", "live 5 list", "a" * 400],
 )  # fmt: skip
 def test_bad_request_is_refused(built: Path, tmp_path: Path, request_line: str) -> None:

@@ -267,6 +267,7 @@ def test_witnesses_that_agree() -> None:
     agree(SILENT, [(1, "accepted"), (0, "accepted")])
     agree(seen("accepted", guest=None, fate=DEAD), [(0, "accepted")])
     agree(seen(model=None), [])
+    agree(seen(model=None, texts=WARNING_LINES), [], swept=True)
 
 
 @pytest.mark.parametrize(

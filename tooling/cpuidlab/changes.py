@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cpuidlab.cpuid import FIELDS, STATEFUL, Entry, Model, find, get_field, with_field
+from cpuidlab.cpuid import STATEFUL, Entry, Model, find, get_field, with_field
 from cpuidlab.errors import UsageError
+from cpuidlab.fields import FIELDS
 
 _Edit = Callable[[Model], Model]
 VENDORS = {"intel": b"GenuineIntel", "amd": b"AuthenticAMD"}

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
@@ -52,7 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     kernels = commands.add_parser("kernels", help="the kernels that can be tested: series, versions, cached or not")
     kernels.add_argument("--refresh", action="store_true", help="ask the archive again what there is")
     kernels.set_defaults(run=_kernels)
-    for command in (doctor, kernels):
+    sweep = commands.add_parser("sweep", help="which bits of CPUID a kernel lets be changed after KVM_RUN")
+    sweep.add_argument("--host", default="", metavar="HOST[,...]", help="the hosts to sweep; all: every usable series")
+    sweep.add_argument("--paging", default="npt,shadow", help="npt, shadow or both (both)")
+    sweep.add_argument("--cpu", default="", metavar="MODEL", help="another CPU for the guest, as QEMU's -cpu takes it")
+    sweep.add_argument("--to", type=Path, default=Path("sweep-results"), metavar="DIR", help="where maps are kept")
+    sweep.add_argument("--diff", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two kept maps")
+    sweep.set_defaults(run=_sweep)
+    for command in (doctor, kernels, sweep):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
 
@@ -74,3 +82,15 @@ def _kernels(options: argparse.Namespace) -> int:
         state = row["lack"] or ("cached" if row["cached"] else "can be fetched")
         print(f"{row['series']:6} {row['version']:24} {row['predicted']:17} {row['suite']:20} {state}")
     return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from cpuidlab import sweeprun  # noqa: PLC0415
+
+    if bool(options.diff) == bool(options.host):
+        raise UsageError("sweep wants either --host or --diff")
+    if options.diff:
+        old, new = options.diff
+        return sweeprun.show_difference(old, new, options.json)
+    maps = sweeprun.make_maps(options.host, options.paging, options.cpu, options.to)
+    return sweeprun.show_maps(maps, options.to, options.json)

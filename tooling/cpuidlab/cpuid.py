@@ -1,14 +1,12 @@
-"""CPUID models as KVM keeps them: entries, named fields, a readable text form and differences. Pure data."""
+"""CPUID models as KVM keeps them: entries, their named fields, a readable text form and differences. Pure data."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.fields import FIELDS, REGISTERS, Register, leaf_name
 
-Register = Literal["eax", "ebx", "ecx", "edx"]
-REGISTERS: tuple[Register, ...] = ("eax", "ebx", "ecx", "edx")
 SIGNIFICANT_INDEX = 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX (sic) of <linux/kvm.h>: the entry is for this subleaf only
 STATEFUL = 2  # KVM_CPUID_FLAG_STATEFUL_FUNC
 
@@ -41,84 +39,6 @@ class Entry:
 
 
 Model = tuple[Entry, ...]
-
-
-@dataclass(frozen=True)
-class Field:
-    """A named part of a register: bits low..high, both included, and the text that defines it."""
-
-    name: str
-    leaf: int
-    subleaf: int
-    register: Register
-    low: int
-    high: int
-    source: str
-
-    @property
-    def mask(self) -> int:
-        """The field's bits, in place."""
-        return (2 << self.high) - (1 << self.low)
-
-    def of(self, word: int) -> int:
-        """The field's value in a register's word."""
-        return (word & self.mask) >> self.low
-
-    def where(self) -> str:
-        """Such as `leaf 0x80000008 EAX[7:0]`."""
-        bits = f"{self.high}:{self.low}" if self.high != self.low else f"{self.low}"
-        return f"{leaf_name(self.leaf, self.subleaf)} {self.register.upper()}[{bits}]"
-
-
-_SDM = "Intel SDM volume 2A, CPUID"
-_APM = "AMD APM volume 3, appendix E"
-_KVM = "Linux, Documentation/virt/kvm/x86/cpuid.rst"
-
-FIELDS: dict[str, Field] = {
-    field.name: field
-    for field in (
-        Field("max_leaf", 0x0, 0, "eax", 0, 31, _SDM),
-        Field("apicid", 0x1, 0, "ebx", 24, 31, _SDM),
-        Field("logical_processors", 0x1, 0, "ebx", 16, 23, _SDM),
-        Field("vmx", 0x1, 0, "ecx", 5, 5, _SDM),
-        Field("pcid", 0x1, 0, "ecx", 17, 17, _SDM),
-        Field("x2apic", 0x1, 0, "ecx", 21, 21, _SDM),
-        Field("xsave", 0x1, 0, "ecx", 26, 26, _SDM),
-        Field("osxsave", 0x1, 0, "ecx", 27, 27, _SDM),
-        Field("hypervisor", 0x1, 0, "ecx", 31, 31, _APM),
-        Field("pse", 0x1, 0, "edx", 3, 3, _SDM),
-        Field("pae", 0x1, 0, "edx", 6, 6, _SDM),
-        Field("apic", 0x1, 0, "edx", 9, 9, _SDM),
-        Field("pge", 0x1, 0, "edx", 13, 13, _SDM),
-        Field("pse36", 0x1, 0, "edx", 17, 17, _SDM),
-        Field("hle", 0x7, 0, "ebx", 4, 4, _SDM),
-        Field("smep", 0x7, 0, "ebx", 7, 7, _SDM),
-        Field("rtm", 0x7, 0, "ebx", 11, 11, _SDM),
-        Field("smap", 0x7, 0, "ebx", 20, 20, _SDM),
-        Field("pku", 0x7, 0, "ecx", 3, 3, _SDM),
-        Field("ospke", 0x7, 0, "ecx", 4, 4, _SDM),
-        Field("la57", 0x7, 0, "ecx", 16, 16, _SDM),
-        Field("xsave_size", 0xD, 0, "ebx", 0, 31, _SDM),
-        Field("xsavec", 0xD, 1, "eax", 1, 1, _SDM),
-        Field("xsaves", 0xD, 1, "eax", 3, 3, _SDM),
-        Field("xsaves_size", 0xD, 1, "ebx", 0, 31, _SDM),
-        Field("kvm_pv_eoi", 0x40000001, 0, "eax", 6, 6, _KVM),
-        Field("max_extended_leaf", 0x80000000, 0, "eax", 0, 31, _APM),
-        Field("svm", 0x80000001, 0, "ecx", 2, 2, _APM),
-        Field("nx", 0x80000001, 0, "edx", 20, 20, _APM),
-        Field("gbpages", 0x80000001, 0, "edx", 26, 26, _APM),
-        Field("lm", 0x80000001, 0, "edx", 29, 29, _APM),
-        Field("maxphyaddr", 0x80000008, 0, "eax", 0, 7, _APM),
-        Field("linear_bits", 0x80000008, 0, "eax", 8, 15, _APM),
-        Field("guest_maxphyaddr", 0x80000008, 0, "eax", 16, 23, _APM),
-        Field("sev_cbit", 0x8000001F, 0, "ebx", 0, 5, _APM),
-    )
-}
-
-
-def leaf_name(leaf: int, subleaf: int) -> str:
-    """Such as `leaf 0xd.1`."""
-    return f"leaf 0x{leaf:x}" + (f".{subleaf}" if subleaf else "")
 
 
 def find(model: Model, leaf: int, subleaf: int) -> Entry | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from cpuidlab.eras import Era
 from cpuidlab.observation import ACCEPTED, Model
+from cpuidlab.sweepwords import REFUSES, TAKES
 from cpuidlab.verdict import Expectation
 
 Promise = Callable[[Era], Expectation]
@@ -58,6 +59,18 @@ def changed(calls: int, deadly: bool = False) -> Promise:
             model="asked" if accepted else "before",
             guest="dies" if accepted and deadly else "stable",
         )
+
+    return expect
+
+
+def every_bit(sets: int) -> Promise:
+    """A sweep of one vCPU that has run, with `sets` accepted calls: it is the hook's, so that no call is answered here,
+    and the model is the old one afterwards."""
+
+    def expect(era: Era) -> Expectation:
+        taken = era.changed == ACCEPTED
+        lines = _lines(era, era.changed, sets)
+        return Expectation(answer=None, lines=lines, notes=(TAKES if taken else REFUSES,), model="asked")
 
     return expect
 

@@ -39,9 +39,9 @@ def frozen_host(setup: Setup) -> Path:
     return made("rigs", f"{setup.name}-host", setup.inputs, make)
 
 
-def open_rig(setup: Setup, stage: Stage, profile: str, deadline: Deadline, cold: bool = False) -> Rig:
+def open_rig(setup: Setup, stage: Stage, profile: str | Profile, deadline: Deadline, cold: bool = False) -> Rig:
     """A running rig at that stage: thawed from the cache, or booted from the beginning with `cold`."""
-    guest = PROFILES[profile]
+    guest = profile if isinstance(profile, Profile) else PROFILES[profile]
     if not cold:
         return Rig.thawed(setup, frozen(setup, stage, guest), deadline)
     rig = Rig.cold(setup, deadline)

@@ -61,6 +61,9 @@ class HookEvent:
     ret: int | None = None
     errno: int | None = None
     what: str | None = None
+    accepted: int | None = None
+    refused: int | None = None
+    restored: int | None = None
 
     @property
     def word(self) -> str:
@@ -108,6 +111,11 @@ class Hook:
     def set_bad_pointer(self, vcpu: int, call: Call = 2, *, live: bool = False, seconds: float = 10) -> Answer:
         """The same call with a pointer that is not mapped."""
         return self._answer(f"badptr {vcpu} {call}\n", live, seconds)
+
+    def sweep(self, vcpu: int, *, seconds: float = 60) -> tuple[str, ...]:
+        """Try each bit and each entry of the model, the VM being stopped; the whole answer, for `sweep.parse`."""
+        lines, last = self._ask(f"sweep {vcpu}\n", seconds)
+        return (*lines, last)
 
     def _answer(self, request: str, live: bool, seconds: float) -> Answer:
         lines, last = self._ask(_prefix(live, seconds) + request, seconds)
@@ -188,6 +196,7 @@ def _event(line: str) -> HookEvent:
         return HookEvent(
             float(match[1]), match[2], number("vcpu"), said.get("by"), number("fd"),
             number("nent"), number("ret"), number("errno"), said.get("what"),
+            number("accepted"), number("refused"), number("restored"),
         )  # fmt: skip
     except ValueError:
         raise LabError(f"the hook's log has a line that it never writes: {line!r}") from None

@@ -52,14 +52,14 @@ def markdown(cells: Sequence[Cell], *, header: Mapping[str, str] | None = None, 
     table = grid(cells, planned)
     rows = [["promise", *(f"{host} {paging}" for host, paging in table.columns)]]
     rows += [[label(row), *(_said(table.find(row, column)) for column in table.columns)] for row in table.rows]
-    lines = ["| " + " | ".join(_plain(text) for text in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(plain(text) for text in row) + " |" for row in rows]
     lines.insert(1, "|" + " --- |" * len(rows[0]))
-    facts = [f"- {_plain(name)}: {_plain(value)}" for name, value in (header or {}).items()]
+    facts = [f"- {plain(name)}: {plain(value)}" for name, value in (header or {}).items()]
     reasons = [
-        f"- **{cell.verdict}** {_plain(f'{cell.case}, {cell.host} {cell.paging}: {first_line(cell.reason)}')}"
+        f"- **{cell.verdict}** {plain(f'{cell.case}, {cell.host} {cell.paging}: {first_line(cell.reason)}')}"
         for cell in remarkable(cells)
     ]
-    parts = (["# CPUID change after KVM_RUN"], [_plain(summary(cells, planned))], facts, lines, reasons)
+    parts = (["# CPUID change after KVM_RUN"], [plain(summary(cells, planned))], facts, lines, reasons)
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
@@ -115,7 +115,7 @@ def _said(cell: Cell | None) -> str:
     return f"{cell.verdict} {cell.observed}".rstrip() if cell else f"{UNTESTED.letter} untested"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is, on one line, also inside a table."""
     for sign in "\\`*_|<>[]":
         text = text.replace(sign, f"\\{sign}")

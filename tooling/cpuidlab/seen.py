@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cpuidlab.cpuid import REGISTERS, SIGNIFICANT_INDEX, Entry, Model, Register, find, leaf_name, named_changes
+from cpuidlab.cpuid import SIGNIFICANT_INDEX, Entry, Model, find, named_changes
 from cpuidlab.errors import LabError
+from cpuidlab.fields import REGISTERS, Register, leaf_name
 
 Seen = Mapping[tuple[int, int], Entry]  # (leaf, subleaf) -> registers
 

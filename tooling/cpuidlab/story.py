@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cpuidlab import cpuid, fate, health, hook, kmsg
+from cpuidlab import cpuid, fate, health, hook, kmsg, sweep
 from cpuidlab.changes import parse
 from cpuidlab.cpuid import Model
 from cpuidlab.errors import LabError, LostVMError
@@ -10,11 +10,13 @@ from cpuidlab.health import GuestMark
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
 from cpuidlab.rig import Rig
+from cpuidlab.sweep import Sweep
 from cpuidlab.verdict import agree
 
 # For a login and the health program after the change, and where the guest boots first. Between two it is asked whether
 # the guest hangs.
 PATIENCE, BOOT_PATIENCE = (4.0, 10.0, 20.0), (40.0, 20.0)
+SWEEP = "sweep"  # the hook's one event for all the sets of a sweep: no answers of a test's own
 END_SECONDS = 10.0  # after that, for a guest that is dying slowly
 
 
@@ -64,6 +66,19 @@ class Story:
         for vcpu in chosen:
             self.asked[vcpu] = parse(change).apply(self.before[vcpu]) if change else self.before[vcpu]
         return chosen
+
+    def sweep(self, vcpu: int = 0) -> Sweep:
+        """Try every single change of a vCPU's model, and put it back after each; the VM must be stopped.
+
+        Raises LabError where the hook, its log and the model before and after do not tell the same.
+        """
+        began = len(self._hook_events())
+        found, counts = sweep.parse(self.rig.hook.sweep(vcpu))
+        after = self.rig.hook.get(vcpu)
+        self._files = self.rig.files()
+        log = [event for event in self._hook_events()[began:] if event.kind == SWEEP]
+        sweep.check(found, counts, self.before[vcpu], after, log)
+        return found
 
     def note(self, vcpu: int, answer: Answer) -> None:
         """Keep what KVM answered."""
@@ -119,7 +134,8 @@ class Story:
             fate=ended,
             notes=tuple(self.notes),
         )
-        agree(seen, [(event.vcpu or 0, event.word) for event in self._sets()])
+        swept = any(event.kind == SWEEP for event in self._hook_events())
+        agree(seen, [(event.vcpu or 0, event.word) for event in self._sets()], swept=swept)
         return seen
 
     def evidence(self) -> dict[str, str]:

@@ -122,17 +122,18 @@ def judge(
     return Judgement(Verdict.FAIL, "\n".join((text, *wrong[1:])))
 
 
-def agree(observation: Observation, hook: Sequence[tuple[int, str]]) -> None:
+def agree(observation: Observation, hook: Sequence[tuple[int, str]], *, swept: bool = False) -> None:
     """Raise LabError where two witnesses contradict each other; then nothing can be said about the kernel.
 
-    `hook` is what the hook's own log says of every set since the mark: vCPU and "accepted" or the errno's name.
+    `hook` is what the hook's own log says of every set since the mark: vCPU and "accepted" or the errno's name, and
+    `swept` whether it tells of a sweep, whose many sets are no answers.
     """
     told = sorted(((answer.vcpu, answer.answer) for answer in observation.answers), key=lambda one: one[0])
     logged = sorted(hook, key=lambda one: one[0])  # live sets of different vCPUs may be logged in any order
     fate = observation.fate
     contradictions = (
         (told != logged, f"the caller got {_answers(told)}, the hook's log has {_answers(logged)}"),
-        (observation.warned and not hook, "the host warned of a KVM_SET_CPUID that the hook never saw"),
+        (observation.warned and not hook and not swept, "the host warned of a KVM_SET_CPUID that the hook never saw"),
         (fate.alive and fate.exit_code is not None, f"QEMU is said to live and to have exited with {fate.exit_code}"),
         (not fate.alive and fate.how is None, "the guest is gone and nobody can say how it ended"),
         (not fate.alive and observation.guest is not None and observation.guest.stable,

@@ -13,6 +13,7 @@
  *                                                                      internal_error: what KVM_RUN returned with)
  *   12.345678901 run_failed vcpu=0 errno=14                            (EINTR and EAGAIN are normal, not logged)
  *   12.345678901 failed what=bind errno=98                             (the hook itself could not do something)
+ *   12.345678901 sweep vcpu=0 nent=31 accepted=5 refused=4986 restored=5 errno=0   (all calls of one sweep)
  *
  * The socket (mode 0600) takes one request a line and answers with lines, the last of them "ok ..." or
  * "err ERRNO TEXT". Numbers are decimal; the words of an entry are hexadecimal:
@@ -23,6 +24,17 @@
  *                                 entry as that call lays it out in memory; what is not sent up to NENT is zero
  *   badptr VCPU 2|1               the same call with a pointer that is not mapped
  *   live MILLISECONDS REQUEST     get, set or badptr in the vCPU's own thread before its next KVM_RUN
+ *   sweep VCPU                    the e lines of the model, then what KVM_SET_CPUID2 does where one thing is different:
+ *                                 m ENTRY WORD REFUSED APPLIED IGNORED OTHER: ENTRY counts from 0, WORD is its place in
+ *                                   the e line, from FLAGS (2) to EDX (6); each bit of the word is set in one mask
+ *                                 x ENTRY WORD BIT ERRNO: a refusal not by EINVAL, or one that changed the model
+ *                                 r ENTRY MASK ERRNO: without that entry; MASK counts from 0 in the order above
+ *                                 ok nent=COUNT accepted=COUNT refused=COUNT restored=COUNT ns=NANOSECONDS
+ *                                   restored: how often the model was put back; ns: all the flips, not the removals
+ *
+ * A trial is refused (the model is as before), or accepted and then applied (KVM_GET_CPUID2 tells what was asked for) or
+ * ignored (the model is as before); "other" is everything else. After each accepted call, and wherever the model is not
+ * as before, it is put back; where KVM does not take it back the sweep ends at once with err 5.
  *
  * set and badptr answer "ok ret=0 errno=0" or "ok ret=-1 errno=22": KVM's refusal is data, "err" is the hook's own.
  * Without "live" the request assumes that the VM is stopped (KVM lets one thread at a time use a vCPU) and gets err 16
@@ -60,6 +72,8 @@
 #define KICK_SIGNAL SIGUSR1	/* QEMU's SIG_IPI: its handler sets immediate_exit */
 #define UNMAPPED ((void *)16)
 #define MEMORY_BYTES (sizeof(struct kvm_cpuid2) + MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2))
+#define FIRST_WORD 2		/* of struct kvm_cpuid_entry2 as an array: flags, then the four registers */
+#define LAST_WORD 6
 #define RUN_BYTES 4096		/* the head of struct kvm_run is the first page of the vCPU's file */
 
 struct request {
@@ -386,17 +400,168 @@ static void list(FILE *out)
 	fprintf(out, "ok vcpus=%d\n", vcpu_count);
 }
 
+static void print_entries(FILE *out, const struct kvm_cpuid_entry2 *e, unsigned int count)
+{
+	for (; count--; e++)
+		fprintf(out, "e %x %x %x %x %x %x %x\n", e->function, e->index, e->flags, e->eax, e->ebx, e->ecx, e->edx);
+}
+
+/* Before Linux 6.5 the caller's own count comes back: then the count of the last set is the true one. */
+static unsigned int true_count(unsigned int told, unsigned int own)
+{
+	unsigned int count = told < GET_ENTRIES ? told : own;
+
+	return count < GET_ENTRIES ? count : GET_ENTRIES;
+}
+
 static void print_model(FILE *out, const struct kvm_cpuid2 *model, unsigned int own)
 {
-	/* before Linux 6.5 the caller's own count comes back: then the count of the last set is the true one */
-	unsigned int count = model->nent < GET_ENTRIES ? model->nent : own;
-
-	for (unsigned int i = 0; i < count && i < GET_ENTRIES; i++) {
-		const struct kvm_cpuid_entry2 *e = &model->entries[i];
-
-		fprintf(out, "e %x %x %x %x %x %x %x\n", e->function, e->index, e->flags, e->eax, e->ebx, e->ecx, e->edx);
-	}
+	print_entries(out, model->entries, true_count(model->nent, own));
 	fprintf(out, "ok nent=%u own=%u\n", model->nent, own);
+}
+
+/* ---- the sweep: what would KVM_SET_CPUID2 do, one difference at a time? ---- */
+
+enum outcome { REFUSED, APPLIED, IGNORED, OTHER, OUTCOMES };
+
+struct model {		/* struct kvm_cpuid2 with room; unused entries are zero */
+	uint32_t nent, padding;
+	struct kvm_cpuid_entry2 entries[GET_ENTRIES];
+};
+
+struct sweep {
+	struct vcpu *vcpu;
+	struct model before, asked, seen;
+	unsigned int accepted, refused, restored;
+	int err;	/* of the last trial */
+	bool lost;	/* the model could not be put back, or read */
+};
+
+static bool read_model(struct sweep *sweep, struct model *model)
+{
+	memset(model, 0, sizeof(*model));
+	model->nent = GET_ENTRIES;
+	return !kvm(sweep->vcpu->fd, KVM_GET_CPUID2, model);
+}
+
+static bool same(const struct model *a, const struct model *b)
+{
+	return !memcmp(a->entries, b->entries, sizeof(a->entries));	/* before Linux 6.5 nent tells nothing */
+}
+
+/* Set what is asked, see what became of the model, and put it back. */
+static enum outcome attempt(struct sweep *sweep)
+{
+	int fd = sweep->vcpu->fd;
+	enum outcome outcome = OTHER;
+
+	sweep->err = kvm(fd, KVM_SET_CPUID2, &sweep->asked) ? errno : 0;
+	sweep->lost = !read_model(sweep, &sweep->seen);
+	if (same(&sweep->seen, &sweep->before))
+		outcome = sweep->err ? REFUSED : IGNORED;
+	else if (!sweep->err && same(&sweep->seen, &sweep->asked))
+		outcome = APPLIED;
+	if (sweep->err)
+		sweep->refused++;
+	else
+		sweep->accepted++;
+	if (outcome == REFUSED)
+		return outcome;
+	sweep->restored++;
+	if (kvm(fd, KVM_SET_CPUID2, &sweep->before) || !read_model(sweep, &sweep->seen) ||
+	    !same(&sweep->seen, &sweep->before))
+		sweep->lost = true;
+	return outcome;
+}
+
+static void flip_word(struct sweep *sweep, FILE *out, unsigned int entry, unsigned int word)
+{
+	uint32_t *at = (uint32_t *)&sweep->asked.entries[entry] + word, masks[OUTCOMES] = { 0 };
+
+	for (unsigned int bit = 0; bit < 32 && !sweep->lost; bit++) {
+		enum outcome outcome;
+
+		*at ^= 1u << bit;
+		outcome = attempt(sweep);
+		*at ^= 1u << bit;
+		masks[outcome] |= 1u << bit;
+		if (sweep->err && (sweep->err != EINVAL || outcome == OTHER))
+			fprintf(out, "x %u %u %u %d\n", entry, word, bit, sweep->err);
+	}
+	fprintf(out, "m %u %u %x %x %x %x\n", entry, word, masks[REFUSED], masks[APPLIED], masks[IGNORED], masks[OTHER]);
+}
+
+static void drop_entry(struct sweep *sweep, FILE *out, unsigned int entry)
+{
+	struct kvm_cpuid_entry2 *at = &sweep->asked.entries[entry];
+	enum outcome outcome;
+
+	sweep->asked = sweep->before;
+	sweep->asked.nent--;
+	memmove(at, at + 1, (sweep->asked.nent - entry) * sizeof(*at));
+	memset(&sweep->asked.entries[sweep->asked.nent], 0, sizeof(*at));
+	outcome = attempt(sweep);
+	fprintf(out, "r %u %d %d\n", entry, outcome, sweep->err);
+}
+
+static void try_everything(struct sweep *sweep, FILE *out)
+{
+	struct timespec began, ended;
+	unsigned int nent;
+
+	if (!read_model(sweep, &sweep->before)) {
+		sweep->lost = true;
+		return;
+	}
+	nent = sweep->before.nent = true_count(sweep->before.nent, sweep->vcpu->nent_own);
+	sweep->asked = sweep->before;
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	for (unsigned int entry = 0; entry < nent; entry++)
+		for (unsigned int word = FIRST_WORD; word <= LAST_WORD && !sweep->lost; word++)
+			flip_word(sweep, out, entry, word);
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	for (unsigned int entry = 0; entry < nent && !sweep->lost; entry++)
+		drop_entry(sweep, out, entry);
+	fprintf(out, "ok nent=%u accepted=%u refused=%u restored=%u ns=%lld\n", nent, sweep->accepted, sweep->refused,
+		sweep->restored, (ended.tv_sec - began.tv_sec) * 1000000000LL + ended.tv_nsec - began.tv_nsec);
+}
+
+/* The answer is kept in memory until the gate is open again. */
+static void sweep_vcpu(FILE *out, struct vcpu *vcpu)
+{
+	struct sweep *sweep = calloc(1, sizeof(*sweep));
+	char *told = NULL;
+	size_t length;
+	FILE *lines = open_memstream(&told, &length);
+	bool busy;
+
+	if (!sweep || !lines) {
+		fprintf(out, "err %d no memory\n", ENOMEM);
+		goto out;
+	}
+	sweep->vcpu = vcpu;
+	pthread_mutex_lock(&vcpu->gate);
+	busy = vcpu->in_run;
+	if (!busy) {
+		try_everything(sweep, lines);
+		note("sweep vcpu=%lu nent=%u accepted=%u refused=%u restored=%u errno=%d", vcpu->id, sweep->before.nent,
+		     sweep->accepted, sweep->refused, sweep->restored, sweep->lost ? EIO : 0);
+	}
+	pthread_mutex_unlock(&vcpu->gate);
+	fflush(lines);
+	if (busy) {
+		fprintf(out, "err %d vcpu is running\n", EBUSY);
+	} else if (sweep->lost) {
+		fprintf(out, "err %d the model could not be put back or read\n", EIO);
+	} else {
+		print_entries(out, sweep->before.entries, sweep->before.nent);
+		fputs(told, out);
+	}
+out:
+	if (lines)
+		fclose(lines);
+	free(told);
+	free(sweep);
 }
 
 static bool read_entry(FILE *in, uint32_t *words, int count)
@@ -433,7 +598,7 @@ static bool obey(FILE *in, FILE *out, uint32_t *memory)
 		return true;
 	}
 	if (!(given == 2 && !strcmp(verb, "get")) && !(given == 3 && !strcmp(verb, "badptr")) &&
-	    !(given == 5 && !strcmp(verb, "set")))
+	    !(given == 2 && !skip && !strcmp(verb, "sweep")) && !(given == 5 && !strcmp(verb, "set")))
 		goto bad;
 	if ((which != 1 && which != 2) || nent > MAX_ENTRIES || lines > MAX_ENTRIES || live_ms > MAX_LIVE_MS ||
 	    (skip && live_ms < 0))
@@ -455,6 +620,8 @@ static bool obey(FILE *in, FILE *out, uint32_t *memory)
 	vcpu = vcpu_by_id(id);
 	if (!vcpu)
 		fprintf(out, "err %d no such vcpu\n", ENOENT);
+	else if (!strcmp(verb, "sweep"))
+		sweep_vcpu(out, vcpu);
 	else if (!submit(out, vcpu, &req, live_ms))
 		return true;
 	else if (req.call != KVM_GET_CPUID2)

@@ -1,0 +1,121 @@
+"""The command `cpuidlab sweep`: maps of any hosts in any paging modes, each on a thawed rig, and what differs."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from cpuidlab import kernels, sweepmap, sweepview, sweepwords
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.freezer import frozen, open_rig
+from cpuidlab.parallel import in_parallel, rigs_at_once
+from cpuidlab.plan import plan, split_hosts
+from cpuidlab.profiles import PROFILES, Profile
+from cpuidlab.progress import say, step
+from cpuidlab.setups import Setup
+from cpuidlab.story import Story
+from cpuidlab.sweepmap import Map
+from cpuidlab.waiting import Deadline
+
+PROFILE = "small"
+SECONDS = 120.0
+_CPU = re.compile(
+    r"[\w.+-]+(,[\w.+-]+(=[\w.+-]+)?)*"
+)  # what QEMU takes after -cpu, with nothing that a shell would read
+
+
+def make_maps(hosts: str, paging: str, cpu: str, folder: Path) -> tuple[Map, ...]:
+    """Sweep each host in each paging mode, one after the other; write the maps, the page and the table as they come.
+
+    Raises UsageError or LabError where one cannot be swept, after all others have been.
+    """
+    variants = plan(_hosts(hosts), paging).variants
+    profile = guest(cpu)
+    setups = [variant.setup for variant in variants]
+    for one in setups:
+        _ = one.boot  # two paging modes share an image
+    in_parallel([partial(frozen, one, "guest_ready", profile) for one in setups], rigs_at_once())
+    maps: list[Map] = []
+    failures: list[LabError] = []
+    for one in setups:
+        try:
+            with step(f"sweep: {one.name}"):
+                maps.append(sweep_one(one, profile))
+        except LabError as error:
+            say(f"  !! {one.name}: {error}")
+            failures.append(error)
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        sweepmap.write(maps[-1], folder / file_name(maps[-1]))
+        sweepview.write_all(maps, folder)
+    if failures:
+        raise failures[0]
+    return tuple(maps)
+
+
+def sweep_one(setup: Setup, profile: Profile) -> Map:
+    """Thaw a running guest, sweep its first vCPU, and look at the guest afterwards."""
+    with open_rig(setup, "guest_ready", profile, Deadline.after(SECONDS)) as rig:
+        story = Story(rig)
+        found = story.sweep(0)
+        seen = story.observe()
+    health = "stable" if seen.guest and seen.guest.stable else f"not stable: {seen.fate.how or seen.guest}"
+    kernel = setup.kernel
+    return Map(kernel.label, kernel.release, setup.paging, setup.accel, profile.cpu, health, found)
+
+
+def guest(cpu: str) -> Profile:
+    """The guest to sweep: the tests' own, or with another `cpu`, as QEMU's -cpu takes it."""
+    if not cpu:
+        return PROFILES[PROFILE]
+    if not _CPU.fullmatch(cpu):
+        raise UsageError(f"--cpu {cpu!r} is no CPU model of QEMU's; write it as for -cpu, such as EPYC-Rome,pku=on")
+    return replace(PROFILES[PROFILE], cpu=cpu)
+
+
+def file_name(one: Map) -> str:
+    """The file of one map, such as `6.12-npt.json`."""
+    cpu = "" if one.cpu == PROFILES[PROFILE].cpu else f"-{one.cpu}"
+    return re.sub(r"[^\w.+=,-]", "_", f"{one.host}-{one.paging}{cpu}.json")
+
+
+def story_of(one: Map) -> str:
+    """A map in a few lines, for a terminal."""
+    said = sweepwords.outcomes(one.sweep)
+    head = f"{one.name} ({one.release}, {one.accel}): {sweepwords.summary(one.sweep)}"
+    lines = [f"{head}; {one.sweep.counts.accepted + one.sweep.counts.refused} trials"]
+    lines += [f"  {outcome}: {text}" for outcome, text in said.items() if text]
+    return "\n".join([*lines, f"  flips alone: {one.sweep.seconds:.3f} s; guest afterwards: {one.guest}"])
+
+
+def show_maps(maps: Sequence[Map], folder: Path, as_json: bool) -> int:
+    """Print the maps; 1 where a guest was not stable afterwards."""
+    if as_json:
+        print(json.dumps({"schema": sweepmap.SCHEMA, "maps": [sweepmap.to_data(one) for one in maps]}, indent=1))
+    else:
+        print("\n".join(map(story_of, maps)))
+        print(f"page: {folder / sweepview.PAGE}")
+    return int(any(one.guest != "stable" for one in maps))
+
+
+def show_difference(old: Path, new: Path, as_json: bool) -> int:
+    """Print what is different between two map files; always 0: a difference is no broken promise."""
+    lines = sweepwords.difference(sweepmap.read(old), sweepmap.read(new))
+    if as_json:
+        print(json.dumps({"schema": sweepmap.SCHEMA, "difference": lines}, indent=1))
+    else:
+        print("\n".join(lines) or "no difference")
+    return 0
+
+
+def _hosts(text: str) -> str:
+    """The host specs, with every series of the catalogue that can be used in the place of `all`."""
+    words = split_hosts(text)
+    if "all" not in words:
+        return text
+    series = dict.fromkeys(row.series for row in kernels.catalogue() if row.lack is None)
+    if not series:
+        raise LabError("the catalogue has no usable kernel; 'cpuidlab kernels --refresh' says why")
+    return ",".join(part for word in words for part in (series if word == "all" else (word,)))
