@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import weakref
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,22 +65,22 @@ class TcgMachine:
         memory of its own, which can be frozen again. Raises UsageError without QEMU, LostVMError where it ends at once.
         """
         self.name = name
-        if frozen and not refreeze:
-            self._memory = os.open(_ram(frozen), os.O_RDONLY)
-        else:
-            self._memory = os.memfd_create("ram")
+        self._memory = _ram(frozen).open("rb") if frozen and not refreeze else os.fdopen(os.memfd_create("ram"), "rb")
+        memory = self._memory.fileno()
         if frozen and refreeze:
-            _fill(self._memory, _ram(frozen))
+            _fill(memory, _ram(frozen))
         self._console = os.memfd_create("console")
         self._stderr = os.memfd_create("stderr")
+        for descriptor in (self._console, self._stderr):  # both are read after QEMU's end
+            weakref.finalize(self, os.close, descriptor)
         ours, theirs = socket.socketpair()
         self.command = [
-            *_machine_words(self._memory, share=refreeze or frozen is None),
+            *_machine_words(memory, share=refreeze or frozen is None),
             *_boot_words(boot, thawing=frozen is not None),
             "-chardev", f"file,id=console,path=/dev/fd/{self._console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
         ]  # fmt: skip
-        descriptors = (self._memory, self._console, theirs.fileno())
+        descriptors = (memory, self._console, theirs.fileno())
         self._process = _spawn(self.command, descriptors, self._stderr)
         theirs.close()
         try:
@@ -145,7 +146,7 @@ class TcgMachine:
         self.qmp.execute("migrate", deadline, uri=f"exec:cat >'{folder}/state'")
         self._migrated("saving the machine", deadline)
         with _ram(folder).open("wb") as file:
-            _copy_sparse(self._memory, file.fileno())
+            _copy_sparse(self._memory.fileno(), file.fileno())
         self.qmp.execute("cont", deadline)
 
     def stop(self) -> None:
@@ -177,6 +178,7 @@ class TcgMachine:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._memory.close()  # it holds all that the machine has written
 
 
 def _machine_words(memory: int, share: bool) -> list[str]:
