@@ -12,6 +12,7 @@ from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
 
 USAGE, UNTESTED, INTERRUPTED = 2, 125, 130
+ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     kernels = commands.add_parser("kernels", help="the kernels that can be tested: series, versions, cached or not")
     kernels.add_argument("--refresh", action="store_true", help="ask the archive again what there is")
+    kernels.add_argument("--eras", metavar="FILE", default="", help=ERAS)
     kernels.set_defaults(run=_kernels)
     for command in (doctor, kernels):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
@@ -64,13 +66,17 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _kernels(options: argparse.Namespace) -> int:
-    from cpuidlab import eras, kernels  # noqa: PLC0415
+    from cpuidlab import kernels, prediction  # noqa: PLC0415
 
-    rows = [asdict(row) | {"predicted": eras.predict(row.version).name} for row in kernels.catalogue(options.refresh)]
+    rows = []
+    for row in kernels.catalogue(options.refresh):
+        said = prediction.of_release(row.release, row.version, options.eras)
+        rows.append(asdict(row) | {"predicted": said.era.name, "predicted_by": said.source or "the version"})
     if options.json:
         print(json.dumps({"kernels": rows}, indent=2))
         return 0
-    for row in rows:
-        state = row["lack"] or ("cached" if row["cached"] else "can be fetched")
-        print(f"{row['series']:6} {row['version']:24} {row['predicted']:17} {row['suite']:20} {state}")
+    for shown in rows:
+        state = shown["lack"] or ("cached" if shown["cached"] else "can be fetched")
+        by = "" if shown["predicted_by"] == "the version" else f" (predicted by {shown['predicted_by']})"
+        print(f"{shown['series']:6} {shown['version']:24} {shown['predicted']:17} {shown['suite']:20} {state}{by}")
     return 0
