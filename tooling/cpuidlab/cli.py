@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
@@ -54,15 +55,40 @@ def _parser() -> argparse.ArgumentParser:
     kernels.add_argument("--refresh", action="store_true", help="ask the archive again what there is")
     kernels.add_argument("--eras", metavar="FILE", default="", help=ERAS)
     kernels.set_defaults(run=_kernels)
+    _add_try(commands)
     for command in (doctor, kernels):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
+
+
+def _add_try(commands: Any) -> None:
+    trial = commands.add_parser("try", help="one change of a running guest's CPUID on one host, told as a story")
+    trial.add_argument("--host", metavar="HOST", required=True, help="such as 5.10, 5.10+warning, tree:DIR")
+    trial.add_argument(
+        "--change", metavar="CHANGE", default="", help="such as maxphyaddr=32; else the same CPUID again"
+    )
+    trial.add_argument("--route", default="hook", help="how the change gets in: hook")
+    trial.add_argument("--paging", default="npt", help="npt (the default) or shadow")
+    trial.add_argument("--profile", default="small", help="the guest: small (the default) or highmem")
+    trial.add_argument("--era", default="", help="judge by this era instead of the predicted one")
+    trial.add_argument("--eras", metavar="FILE", default="", help=ERAS)
+    trial.add_argument("--cold", action="store_true", help="boot the rig instead of thawing a frozen one")
+    trial.add_argument("--evidence", metavar="DIR", default="", help="keep all that was seen in this folder")
+    trial.set_defaults(run=_try)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     from cpuidlab import doctor  # noqa: PLC0415  # as the module's docstring says
 
     return doctor.main(options.json)
+
+
+def _try(options: argparse.Namespace) -> int:
+    from cpuidlab import trial  # noqa: PLC0415
+
+    trial.check_route(options.route)
+    names = ("host", "change", "paging", "profile", "era", "eras", "cold", "evidence")
+    return trial.run(trial.Trial(**{name: getattr(options, name) for name in names}))
 
 
 def _kernels(options: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ IMAGE = "arch/x86/boot/bzImage"
 BUILD = "make bzImage modules"
 LISTED = GUESTS / "host/modules.list"
 CONFIG = GUESTS / "host/kernel.config"
-UNPACK = {".xz": ["xz", "-d"], ".zst": ["zstd", "-dq", "--rm"], ".gz": ["gzip", "-d"]}  # busybox knows no zstd
+UNPACK = {".xz": ["xz", "-d"], ".zst": ["zstd", "-dq", "--rm"]}  # what kmod reads; busybox in the host knows no zstd
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def resolve(spec: HostSpec) -> Kernel:
         needed = _needed(found, banner)
         inputs = {"vmlinuz": store.file_digest(found.image), "recipe": RECIPE}
         inputs |= {f"module {name}": store.file_digest(file) for name, file in needed.items()}
-    label = _label(spec.label, spec.location) if spec.kind == "tree" else f"image:{banner.release}"
+    label = _label(spec.label if spec.kind == "tree" else f"image:{banner.release}", spec.location)
     folder = store.made("kernels", label, inputs, lambda into: _lay_out(into, banner, found, needed))
     modules_there = folder / "lib/modules" / banner.release
     return Kernel(
@@ -61,14 +61,14 @@ def resolve(spec: HostSpec) -> Kernel:
 
 
 def _label(label: str, path: str) -> str:
-    """A tree's label. The first tree of that name keeps it as it is; another shows a part of its path's hash too."""
+    """The label to show: the first kernel of that name keeps it as it is, another has a part of its path's hash too."""
     pin = cache_dir() / "kernels/pins" / label
     pin.parent.mkdir(parents=True, exist_ok=True)
     partial = pin.with_name(f"{label}.{os.getpid()}.partial")
     partial.write_text(path)
     try:
-        if pin.exists() and not Path(pin.read_text()).is_dir():
-            pin.unlink()  # that tree is gone
+        if pin.exists() and not Path(pin.read_text().partition(",")[0]).exists():
+            pin.unlink()  # that one is gone
         with suppress(FileExistsError):
             pin.hardlink_to(partial)
     finally:
@@ -106,10 +106,17 @@ def _image(image: Path, given: Path, banner: Banner) -> Found:
         raise UsageError(f"there is no folder {given}")
     inside = given / banner.release
     folder = inside if inside.is_dir() else given
-    files = sorted(folder.rglob("*.ko*"))  # what lies in updates/ comes last and counts
+    found = sorted(folder.rglob("*.ko*"))  # what lies in updates/ comes last and counts
+    files = [file for file in found if file.suffix in {".ko", *UNPACK}]
     if not files and not (folder / "modules.builtin").exists():
         raise UsageError(f"{given} holds neither modules nor a folder {banner.release}, which is the image's release")
-    return Found(image, _by_name(files), _builtin(folder), "it takes a kernel that has it", strip=False)
+    return Found(
+        image,
+        _by_name(files),
+        _builtin(folder),
+        "it takes a kernel that has it, as .ko, .ko.xz or .ko.zst",
+        strip=False,
+    )
 
 
 def _check_config(folder: Path) -> None:
