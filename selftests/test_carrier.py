@@ -81,6 +81,7 @@ def test_a_disk_that_fills_up_under_the_last_piece(monkeypatch: pytest.MonkeyPat
     [
         ("[    1.912] Kernel panic - not syncing: VFS: no root", "Kernel panic - not syncing: VFS: no root"),
         ("LAB: kvm_amd does not load", "LAB: kvm_amd does not load"),
+        ("LAB: kvm_amd does not take npt=0", "LAB: kvm_amd does not take npt"),
         ("[    0.000] Command line: console=ttyS0 panic=-1 oops=panic", None),
         ("LAB: host up", None),
     ],

@@ -34,15 +34,18 @@ def test_identical(name: str, promised: Expectation) -> None:
     assert expect.identical(3)(era(name)) == promised
 
 
+CLEARED = ("OSXSAVE cleared",)
+
+
 @pytest.mark.parametrize(
     ("name", "promised"),
     [
-        ("silent", Expectation("accepted", model="asked")),
-        ("warn", Expectation("accepted", lines=3, model="asked")),
-        ("forbid-all", Expectation(NO, model="asked")),
-        ("forbid-changed", Expectation("accepted", model="asked")),
-        ("false-refusal", Expectation(NO, model="other", defect=True)),
-        ("forbid-changed-l2", Expectation("accepted", model="asked")),
+        ("silent", Expectation("accepted", model="asked", notes=CLEARED)),
+        ("warn", Expectation("accepted", lines=3, model="asked", notes=CLEARED)),
+        ("forbid-all", Expectation(NO, model="asked", notes=CLEARED)),
+        ("forbid-changed", Expectation("accepted", model="asked", notes=CLEARED)),
+        ("false-refusal", Expectation(NO, model="asked", notes=("OSXSAVE stale",), defect=True)),
+        ("forbid-changed-l2", Expectation("accepted", model="asked", notes=CLEARED)),
     ],
 )
 def test_pending(name: str, promised: Expectation) -> None:

@@ -19,6 +19,7 @@ import pytest
 from cpuidlab import case, parallel, plan, plugins_results
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.matrix import Cell
+from cpuidlab.paths import TOOLING
 from cpuidlab.verdict import Verdict
 
 CELL = Cell(
@@ -77,14 +78,30 @@ def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
         (("5.10", "npt,ept"), "unknown paging mode 'ept'; there are npt and shadow"),
         (("5.10", "npt", "gone"), "no era is named 'gone'"),
         (("5.10", "npt", "6.1=warn"), "--era names the host '6.1', which is not tested"),
+        (("5.10", "npt", "", False, "/no/file"), "there is no file /no/file, which is named for --eras"),
     ],
 )
 def test_bad_words_are_refused_before_any_kernel_is_fetched(
-    words: tuple[str, str] | tuple[str, str, str], message: str, monkeypatch: pytest.MonkeyPatch
+    words: tuple[Any, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "setup", lambda *_: pytest.fail("a kernel was asked for"))
     with pytest.raises(UsageError, match=message):
         plan.plan(*words)
+
+
+def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "eras.toml").write_text('[releases]\n"5.10.0*" = "warn"\n')
+
+    def own(spec: str, paging: str) -> Any:
+        one = fake_setup("5.10", paging)
+        one.kernel = SimpleNamespace(**vars(one.kernel), spec=spec, version="5.10")
+        return one
+
+    monkeypatch.setattr(plan, "setup", own)
+    job = plan.plan("tree:/a/linux", "npt", table=str(tmp_path / "eras.toml"))
+    header = plugins_results.header(job, 1.0, 0)
+    assert header["predictions"] == f"era warn of 5.10 is named by '5.10.0*' in {tmp_path}/eras.toml"
+    assert header["hosts"] == "5.10 is 5.10.0-amd64 from tree:/a/linux"
 
 
 def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +255,7 @@ from types import SimpleNamespace as Space
 from cpuidlab import plan
 from cpuidlab.errors import LabError
 def setup(spec, paging):
-    kernel = Space(label=spec, release=spec + ".0", digest=spec)
+    kernel = Space(spec=spec, label=spec, release=spec + ".0", version="5.10", digest=spec)
     return Space(kernel=kernel, paging=paging, name=spec + "-" + paging, accel="tcg", guest_kernel=kernel)
 def prepare(job):
     if os.environ["HOW"] == "broken":
@@ -297,7 +314,10 @@ def start(folder: Path, *words: str, how: str = "well") -> "subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", STAND_IN, "run", *words, "--job-results-dir", "results"],
         cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={"HOME": str(folder), "HOW": how, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+        env={
+            "HOME": str(folder), "HOW": how, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "PYTHONPATH": str(TOOLING),  # this package, wherever the environment's comes from
+        },
     )  # fmt: skip
 
 

@@ -151,6 +151,7 @@ def test_other_notes_fail_and_a_later_era_may_explain_them() -> None:
         ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s!", 0, False),
         ("tun: Universal TUN/TAP device driver, 1.6", 6, True),
         ("hrtimer: interrupt took 8412331 ns", 4, True),
+        ("kvm: kvm [148]: vcpu0, guest rIP: 0xffffffff87a73744 Unhandled WRMSR(0xc0010007) = 0xffff", 3, True),
         ("user requested TSC rate below hardware speed", 4, True),
         ("kvm [112]: vcpu0, guest rIP: 0xffffffffb0c73744 Unhandled WRMSR(0xc0010007) = 0xffff", 3, True),
     ],

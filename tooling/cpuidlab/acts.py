@@ -28,6 +28,14 @@ def guest_reboot(story: Story) -> None:
     story.boots()
 
 
+def set_osxsave(story: Story) -> None:
+    """Let the guest set CR4.OSXSAVE on every CPU, and take the models with it as those from before."""
+    story.resume()
+    story.rig.guest.run("insmod /lib/cpuidprobe.ko && echo osxsave >/proc/cpuidprobe", story.deadline)
+    story.stop()
+    story.look_again()
+
+
 def cycle_cpu(story: Story, cpu: int) -> None:
     """Let the guest take one CPU offline and bring it up again, by INIT and SIPI; the VM is running in between."""
     story.resume()

@@ -30,7 +30,7 @@ QEMU = "qemu-system-x86_64"
 ACCEL = "tcg"
 MEMORY_MIB = 1024
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|LAB: kvm_amd does not load")
+PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|LAB: kvm_amd does not (load|take npt)")
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 _libc = ctypes.CDLL(None, use_errno=True)
 

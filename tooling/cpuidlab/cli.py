@@ -8,11 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
 
 USAGE, UNTESTED, INTERRUPTED = 2, 125, 130
+ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     kernels = commands.add_parser("kernels", help="the kernels that can be tested: series, versions, cached or not")
     kernels.add_argument("--refresh", action="store_true", help="ask the archive again what there is")
+    kernels.add_argument("--eras", metavar="FILE", default="", help=ERAS)
     kernels.set_defaults(run=_kernels)
     sweep = commands.add_parser("sweep", help="which bits of CPUID a kernel lets be changed after KVM_RUN")
     sweep.add_argument("--host", default="", metavar="HOST[,...]", help="the hosts to sweep; all: every usable series")
@@ -60,9 +63,26 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--to", type=Path, default=Path("sweep-results"), metavar="DIR", help="where maps are kept")
     sweep.add_argument("--diff", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two kept maps")
     sweep.set_defaults(run=_sweep)
+    _add_try(commands)
     for command in (doctor, kernels, sweep):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
+
+
+def _add_try(commands: Any) -> None:
+    trial = commands.add_parser("try", help="one change of a running guest's CPUID on one host, told as a story")
+    trial.add_argument("--host", metavar="HOST", required=True, help="such as 5.10, 5.10+warning, tree:DIR")
+    trial.add_argument(
+        "--change", metavar="CHANGE", default="", help="such as maxphyaddr=32; else the same CPUID again"
+    )
+    trial.add_argument("--route", default="hook", help="how the change gets in: hook")
+    trial.add_argument("--paging", default="npt", help="npt (the default) or shadow")
+    trial.add_argument("--profile", default="small", help="the guest: small (the default) or highmem")
+    trial.add_argument("--era", default="", help="judge by this era instead of the predicted one")
+    trial.add_argument("--eras", metavar="FILE", default="", help=ERAS)
+    trial.add_argument("--cold", action="store_true", help="boot the rig instead of thawing a frozen one")
+    trial.add_argument("--evidence", metavar="DIR", default="", help="keep all that was seen in this folder")
+    trial.set_defaults(run=_try)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -71,16 +91,28 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor.main(options.json)
 
 
-def _kernels(options: argparse.Namespace) -> int:
-    from cpuidlab import eras, kernels  # noqa: PLC0415
+def _try(options: argparse.Namespace) -> int:
+    from cpuidlab import trial  # noqa: PLC0415
 
-    rows = [asdict(row) | {"predicted": eras.predict(row.version).name} for row in kernels.catalogue(options.refresh)]
+    trial.check_route(options.route)
+    names = ("host", "change", "paging", "profile", "era", "eras", "cold", "evidence")
+    return trial.run(trial.Trial(**{name: getattr(options, name) for name in names}))
+
+
+def _kernels(options: argparse.Namespace) -> int:
+    from cpuidlab import kernels, prediction  # noqa: PLC0415
+
+    rows = []
+    for row in kernels.catalogue(options.refresh):
+        said = prediction.of_release(row.release, row.version, options.eras)
+        rows.append(asdict(row) | {"predicted": said.era.name, "predicted_by": said.source or "the version"})
     if options.json:
         print(json.dumps({"kernels": rows}, indent=2))
         return 0
-    for row in rows:
-        state = row["lack"] or ("cached" if row["cached"] else "can be fetched")
-        print(f"{row['series']:6} {row['version']:24} {row['predicted']:17} {row['suite']:20} {state}")
+    for shown in rows:
+        state = shown["lack"] or ("cached" if shown["cached"] else "can be fetched")
+        by = "" if shown["predicted_by"] == "the version" else f" (predicted by {shown['predicted_by']})"
+        print(f"{shown['series']:6} {shown['version']:24} {shown['predicted']:17} {shown['suite']:20} {state}{by}")
     return 0
 
 

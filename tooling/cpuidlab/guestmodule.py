@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from cpuidlab import builds, buildtree, command, store
 from cpuidlab.errors import LabError
-from cpuidlab.kernels import Kernel
+from cpuidlab.kernel import Kernel
 from cpuidlab.paths import GUESTS
 
 PROBE = GUESTS / "guest" / "probe"

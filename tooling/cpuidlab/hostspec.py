@@ -11,6 +11,7 @@ Kind = Literal["debian", "tree", "image", "local", "ssh"]
 
 FORMS = "5.10, 6.18.5, newest, 5.10+warning, 5.10+/path/to/any.patch, tree:DIR, image:BZIMAGE,MODULESDIR, local, ssh://user@host:port"
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+_UNSAFE = re.compile(r"[^\w.+-]", re.ASCII)  # in the name of a folder
 _SSH = re.compile(r"ssh://[^@/\s]+@[^@/:\s]+(:\d+)?")
 
 
@@ -18,7 +19,8 @@ _SSH = re.compile(r"ssh://[^@/\s]+@[^@/:\s]+(:\d+)?")
 class HostSpec:
     """One host spec. `base` is set for kind "debian" only: a series, a point release or "newest".
 
-    `patch` is a patch's name or path; `location` holds what follows `tree:` or `image:`, or the whole ssh address.
+    `patch` is a patch's name or path; `location` holds what follows `tree:` or `image:`, as absolute paths, or the
+    whole ssh address.
     """
 
     text: str
@@ -29,9 +31,16 @@ class HostSpec:
 
     @property
     def label(self) -> str:
-        """The short name to show and to name folders with: a patch given by its path shows as its file name."""
+        """The short name to show and to name folders with: patches and trees show by the last part of their path."""
+        if self.kind == "tree":
+            return f"tree:{_UNSAFE.sub('_', Path(self.location).name)[:40]}"
         patch = Path(self.patch).stem if self.patch else None
         return f"{self.base}+{patch}" if patch else self.base or self.text
+
+    @property
+    def absolute(self) -> str:
+        """The spec as it can be used from any folder."""
+        return f"{self.kind}:{self.location}" if self.kind in ("tree", "image") else self.text
 
 
 def parse(text: str) -> HostSpec:
@@ -55,8 +64,14 @@ def _parse_other(text: str) -> HostSpec | None:
     if _SSH.fullmatch(text):
         return HostSpec(text, "ssh", location=text)
     kind, _, location = text.partition(":")
-    if kind == "tree" and location:
-        return HostSpec(text, "tree", location=location)
-    if kind == "image" and all(part.strip() for part in location.split(",")) and location.count(",") == 1:
-        return HostSpec(text, "image", location=location)
-    return None
+    paths = location.split(",")
+    if (kind, len(paths)) not in (("tree", 1), ("image", 2)) or not all(path.strip() for path in paths):
+        return None
+    return HostSpec(text, "tree" if kind == "tree" else "image", location=",".join(map(_absolute, paths)))
+
+
+def _absolute(path: str) -> str:
+    try:
+        return str(Path(path.strip()).expanduser().resolve())
+    except (RuntimeError, ValueError, OSError) as error:  # an unknown user's home, a zero byte, a loop of links
+        raise UsageError(f"'{path}' is no path: {error}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from cpuidlab.command import run
 from cpuidlab.errors import UsageError
 from cpuidlab.guestmodule import PROBE, probe_module
-from cpuidlab.kernels import Kernel
+from cpuidlab.kernel import Kernel
 from cpuidlab.keys import Keys
 from cpuidlab.paths import GUESTS, TOOLING
 from cpuidlab.store import file_digest, made
@@ -58,10 +58,27 @@ def _compiled(name: str, source: Path, *flags: str) -> Path:
 
 
 def _image(role: str, kernel: Kernel, keys: Keys, extra: dict[str, Path]) -> Path:
-    files = _read_list(GUESTS / "common.list") + _read_list(GUESTS / role / "files.list")
+    """The base, and behind it the kernel's modules as an archive of their own: all that a new kernel waits for."""
+    base = _base(role, keys, extra)
     modules = _read_list(GUESTS / role / "modules.list")
+    inputs = {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(modules)}
+
+    def assemble(folder: Path) -> None:
+        root = folder / "root"
+        (root / "lib/modules").mkdir(parents=True)  # or dracut-install makes lib a link, and it is a folder in the base
+        _install_modules(root, kernel, modules)
+        shutil.copyfile(base, folder / "initrd")
+        _append(root, folder / "initrd")
+        shutil.rmtree(root)
+
+    return made("images", f"{role}-{kernel.label}", inputs, assemble) / "initrd"
+
+
+def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
+    """All of an image but the kernel's modules."""
+    files = _read_list(GUESTS / "common.list") + _read_list(GUESTS / role / "files.list")
     scripts = {"etc/inittab": GUESTS / "inittab", "etc/rc.common": GUESTS / "rc.common", "etc/rc": GUESTS / role / "rc"}
-    inputs = {"kernel": kernel.digest, "keys": keys.digest, "files": " ".join(files), "modules": " ".join(modules)}
+    inputs = {"keys": keys.digest, "files": " ".join(files)}
     inputs |= {name: _source_digest(path) for name, path in scripts.items()}
     inputs |= {name: _source_digest(path) for name, path in extra.items()}
     inputs |= {name: _source_digest(_find(name)) for name in files}
@@ -70,13 +87,12 @@ def _image(role: str, kernel: Kernel, keys: Keys, extra: dict[str, Path]) -> Pat
         root = folder / "root"
         _skeleton(root, keys)
         run([DRACUT_INSTALL, "-D", str(root), "-l", "-a", *(str(_find(name)) for name in files)], seconds=120)
-        _install_modules(root, kernel, modules)
         for name, path in (scripts | extra).items():
             _copy(path, root / name)
-        _pack(root, folder / "initrd")
+        _append(root, folder / "initrd")
         shutil.rmtree(root)
 
-    return made("images", f"{role}-{kernel.label}", inputs, assemble) / "initrd"
+    return made("images", f"{role}-base", inputs, assemble) / "initrd"
 
 
 def _read_list(path: Path) -> list[str]:
@@ -126,11 +142,13 @@ def _install_modules(root: Path, kernel: Kernel, modules: list[str]) -> None:
     there = {Path(file).name.split(".")[0].replace("-", "_") for file in files}
     wanted = [name for name in modules if name.replace("-", "_") in there]
     where = ["--kerneldir", str(kernel.modules), "--firmwaredirs", "/nonexistent"]
-    run([DRACUT_INSTALL, "-D", str(root), *where, "-m", *wanted], seconds=120)
+    if wanted:
+        run([DRACUT_INSTALL, "-D", str(root), *where, "-m", *wanted], seconds=120)
     inside = root / "lib/modules" / kernel.release
     stray = root / kernel.modules.relative_to("/")
     if stray.is_dir() and not inside.exists():
         stray.rename(inside)
+    inside.mkdir(exist_ok=True)
     run(["depmod", "-b", str(root), kernel.release], seconds=60)
 
 
@@ -142,13 +160,13 @@ def _copy(source: Path, target: Path, mode: int | None = None) -> None:
         target.chmod(mode)
 
 
-def _pack(root: Path, image: Path) -> None:
-    """A newc cpio archive that depends on names, modes and bytes alone."""
+def _append(root: Path, image: Path) -> None:
+    """A newc cpio archive that depends on names, modes and bytes alone; the kernel unpacks one after the other."""
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
     for name in [*names, "."]:
         os.utime(root / name, (0, 0), follow_symlinks=False)
     listing = image.with_name("names")
     listing.write_text("".join(f"{name}\n" for name in names))
-    pack = 'cpio --quiet -o -H newc --reproducible -R 0:0 <"$1" >"$2"'
+    pack = 'cpio --quiet -o -H newc --reproducible -R 0:0 <"$1" >>"$2"'
     run(["sh", "-c", pack, "sh", str(listing), str(image)], cwd=root, seconds=120)
     listing.unlink()

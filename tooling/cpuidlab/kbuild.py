@@ -64,13 +64,18 @@ class Tree:
         return self.folder / "unfinished"
 
 
+def tree_of(target: Target) -> Tree:
+    """The tree that KVM of this kernel is compiled in, fetched where it is not in the cache yet."""
+    inputs = {"version": target.version, "release": target.release, "recipe": TREE_RECIPE}
+    return Tree(store.made("kbuild", target.release, inputs, lambda folder: _unpack(target, folder)))
+
+
 def rebuild(target: Target, patch: Path, into: Path) -> None:
     """Fill `into` with lib/modules/RELEASE where the KVM modules are built with the patch file.
 
     Raises UsageError where the patch does not apply or compile, LabError where the build itself fails.
     """
-    inputs = {"version": target.version, "release": target.release, "recipe": TREE_RECIPE}
-    tree = Tree(store.made("kbuild", target.release, inputs, lambda folder: _unpack(target, folder)))
+    tree = tree_of(target)
     source = into / "source"
     shutil.copytree(tree.pristine, source)
     apply(patch, source)

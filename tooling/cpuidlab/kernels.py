@@ -10,30 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cpuidlab import aptfetch, builds, hostspec, kbuild, patches, store
+from cpuidlab import aptfetch, builds, hostspec, kbuild, ownkernel, patches, store
 from cpuidlab.builds import Build
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.kernel import Kernel
 from cpuidlab.paths import cache_dir
 from cpuidlab.progress import say
 
 RECIPE = "1"  # raised when _fill makes something else of the same packages
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel ready to boot. `label` names it to people, `release` is what `uname -r` says, `version` is the package
-    version and starts with Linux X.Y.Z. `modules` is the folder lib/modules/RELEASE, with modules.dep. `digest`
-    changes with the content; `patch` names the patch that KVM was rebuilt with."""
-
-    spec: str
-    label: str
-    release: str
-    version: str
-    suite: str
-    vmlinuz: Path
-    modules: Path
-    digest: str
-    patch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +47,13 @@ def _cache_trouble() -> Iterator[None]:
 def resolve(spec: str, refresh: bool = False) -> Kernel:
     """The kernel that a host spec names, fetched or rebuilt if it is not in the cache yet.
 
-    What a spec was resolved to stays its meaning until `refresh`: no network is touched for it again.
+    What a version was resolved to stays its meaning until `refresh`: no network is touched for it again. A tree or an
+    image is looked at each time.
     Raises UsageError where there is no such kernel or patch, LabError where it cannot be fetched or built.
     """
     wanted = hostspec.parse(spec)
+    if wanted.kind in ("tree", "image"):
+        return ownkernel.resolve(wanted)
     if wanted.kind != "debian":
         raise UsageError(f"host '{spec}': {wanted.kind} hosts are not supported yet")
     base = newest_series(refresh) if wanted.base == "newest" else wanted.base

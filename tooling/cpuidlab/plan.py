@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from cpuidlab import eras
+from cpuidlab import eras, prediction
 from cpuidlab.errors import UsageError
 from cpuidlab.freezer import frozen, frozen_host
 from cpuidlab.hostspec import parse
@@ -36,10 +37,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Plan:
-    """All variants of a job, host by host; with `cold` every test boots its own rig."""
+    """All variants of a job, host by host; with `cold` every test boots its own rig. `eras` is the user's table of
+    releases and their eras, "" for the one that need not exist."""
 
     variants: tuple[Variant, ...]
     cold: bool
+    eras: str = ""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -51,11 +54,11 @@ class Plan:
         return next((variant.setup for variant in self.variants if variant.place == place), None)
 
 
-def plan(hosts: str, paging: str, era: str = "", cold: bool = False) -> Plan:
+def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str = "") -> Plan:
     """The plan that comma-separated host specs and paging modes stand for; kernels are fetched or built as needed.
 
-    `era` is NAME for all hosts, or HOST=NAME for one, comma-separated. Raises UsageError where the user asks for
-    something that there is not, LabError where a kernel cannot be had.
+    `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`). Raises
+    UsageError where the user asks for something that there is not, LabError where a kernel cannot be had.
     """
     specs, pagings = split_hosts(hosts), _words(paging)
     for words, option in ((specs, "--hosts"), (pagings, "--paging")):
@@ -63,6 +66,8 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False) -> Plan:
             raise UsageError(f"{option} names nothing to test")
     for spec in specs:
         parse(spec)
+    table = str(Path(table).expanduser().resolve()) if table else ""
+    prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     for mode in pagings:
         if mode not in PAGINGS:
             raise UsageError(f"unknown paging mode '{mode}'; there are {' and '.join(PAGINGS)}")
@@ -73,8 +78,8 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False) -> Plan:
             variant = Variant(setup(spec, mode), spec, chosen[spec])
             known = found.setdefault(variant.place, variant)
             if known.setup.kernel.digest != variant.setup.kernel.digest:
-                raise UsageError(f"hosts {known.host} and {spec} would both show as {variant.place[0]}; rename a patch")
-    return Plan(tuple(found.values()), cold)
+                raise UsageError(f"hosts {known.host} and {spec} would both show as {variant.place[0]}; rename one")
+    return Plan(tuple(found.values()), cold, table)
 
 
 def split_hosts(text: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from avocado.core.tree import TreeNode
 
 from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.hostspec import parse
 from cpuidlab.paths import PROJECT
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
     ("hosts", str, "HOST,...", "hosts to test, comma-separated, such as 5.10,5.10+warning,newest"),
     ("paging", str, "MODE,...", "paging modes of the host's KVM, comma-separated: npt, shadow"),
     ("era", str, "ERA", "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
+    ("eras", str, "FILE", "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"),
     ("cold", bool, None, "boot a rig from the beginning for every test instead of thawing a frozen one"),
 )
 
@@ -85,10 +87,14 @@ class Hosts(Varianter):  # type: ignore[misc]
                 prepare(self._plan)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield what Avocado calls variants; tests find host, paging, era and cold among their parameters."""
-        for one in self._plan.variants if self._plan else ():
-            cold = self._plan is not None and self._plan.cold
-            values = {"host": one.host, "paging": one.setup.paging, "era": one.era, "cold": cold}
+        """Yield what Avocado calls variants; tests find these values among their parameters."""
+        if self._plan is None:
+            return
+        for one in self._plan.variants:
+            values = {
+                "host": parse(one.host).absolute, "paging": one.setup.paging, "era": one.era, "eras": self._plan.eras,
+                "cold": self._plan.cold, "kernel": one.setup.kernel.digest,
+            }  # fmt: skip
             yield {"variant_id": one.name, "variant": [TreeNode("", values)], "paths": ["/"]}
 
     def __len__(self) -> int:
@@ -146,7 +152,8 @@ def plan_of(config: Mapping[str, Any]) -> "Plan | None":
         return None
     from cpuidlab.plan import plan  # noqa: PLC0415
 
-    return plan(*(config[f"{SECTION}.{key}"] for key, *_ in OPTIONS))
+    hosts, paging, era, table, cold = (config[f"{SECTION}.{key}"] for key, *_ in OPTIONS)
+    return plan(hosts, paging, era, cold, table)
 
 
 @contextmanager

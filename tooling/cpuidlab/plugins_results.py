@@ -10,8 +10,10 @@ from cpuidlab.carrier import QEMU
 from cpuidlab.case import CELL_FILE, case_of, read_cell
 from cpuidlab.command import run
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.kernel import Kernel
 from cpuidlab.matrix import Cell, Place
 from cpuidlab.plan import Plan
+from cpuidlab.prediction import predicted
 from cpuidlab.verdict import Verdict
 
 OK, BROKEN, UNTESTED = 0, 1, 125
@@ -73,9 +75,11 @@ def exit_code(cells: Sequence[Cell], unfinished: int = 0) -> int:
 def header(plan: Plan, seconds: float, unfinished: int) -> dict[str, str]:
     """What stands above the matrix: what was tested with what, when and for how long."""
     setups = [variant.setup for variant in plan.variants]
-    hosts = dict.fromkeys(f"{setup.kernel.label} is {setup.kernel.release}" for setup in setups)
+    hosts = dict.fromkeys(_host(setup.kernel) for setup in setups)
+    named = [predicted(one.setup.kernel, one.era, plan.eras).told(one.setup.kernel.label) for one in plan.variants]
     return {
         "hosts": ", ".join(hosts),
+        **({"predictions": "; ".join(dict.fromkeys(told for told in named if told))} if any(named) else {}),
         "guest": setups[0].guest_kernel.release,
         "emulator": qemu_version(),
         "accelerator": ", ".join(dict.fromkeys(setup.accel for setup in setups)),
@@ -84,6 +88,12 @@ def header(plan: Plan, seconds: float, unfinished: int) -> dict[str, str]:
         "duration": f"{seconds:.0f} s",
         **({"not run": f"{unfinished} tests"} if unfinished else {}),
     }
+
+
+def _host(kernel: Kernel) -> str:
+    """A host's kernel; where it is the user's own, also where it lies."""
+    own = kernel.spec.startswith(("tree:", "image:"))
+    return f"{kernel.label} is {kernel.release}{f' from {kernel.spec}' if own else ''}"
 
 
 def qemu_version() -> str:

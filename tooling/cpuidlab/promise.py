@@ -5,17 +5,19 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from avocado import Test
 
-from cpuidlab import case, hostspec, lifeline, patches
-from cpuidlab.eras import Era, era, predict
+from cpuidlab import case, lifeline
+from cpuidlab.eras import Era
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.expect import Promise
 from cpuidlab.freezer import open_rig
 from cpuidlab.matrix import Cell
 from cpuidlab.observation import Observation, to_json
+from cpuidlab.prediction import Prediction, predicted
 from cpuidlab.probe import probe
 from cpuidlab.rig import Stage
 from cpuidlab.setups import Setup, setup
@@ -41,6 +43,7 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         self.paging = self.params.get("paging", default="npt")
         self.cold = self.params.get("cold", default=False)
         self.era_override = self.params.get("era", default="")
+        self.eras = self.params.get("eras", default="")
         self.folder = Path(self.outputdir)
         # whatever hangs in spite of its deadline shows where, before Avocado ends it
         self._stacks = (self.folder / "stacks.txt").open("w")
@@ -54,6 +57,8 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         self.setup: Setup | None = None
         try:
             self.setup = setup(self.host, self.paging)
+            if self.setup.kernel.digest != self.params.get("kernel", default=self.setup.kernel.digest):
+                raise LabError(f"the kernel of {self.host} was built anew while the job ran; run it again")
             deadline = Deadline.after(COLD_SECONDS if self.cold else THAWED_SECONDS)
             with open_rig(self.setup, stage, profile, deadline, self.cold) as rig:
                 story = Story(rig)
@@ -78,16 +83,18 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         self.judgement = judge(
             promise, self.predicted, self._probed(), self.observation, promise=text, rerun=self.rerun
         )  # fmt: skip
+        if told := self._prediction.told(self.setup.kernel.label):
+            self.judgement = replace(self.judgement, reason=f"{self.judgement.reason}\n{told}")
 
     @property
     def predicted(self) -> Era:
-        """The era that the user names for this host, else the patch, else the version."""
-        if self.era_override:
-            return era(self.era_override)
-        assert self.setup is not None  # noqa: S101
-        patch = hostspec.parse(self.host).patch
-        named = patches.find(patch).era if patch else None
-        return era(named) if named else predict(self.setup.kernel.version)
+        """The era by which this host is judged."""
+        return self._prediction.era
+
+    @property
+    def _prediction(self) -> Prediction:
+        assert self.setup is not None  # noqa: S101  a story has one
+        return predicted(self.setup.kernel, self.era_override, self.eras)
 
     @property
     def rerun(self) -> str:
@@ -96,6 +103,7 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         name = f"{file.parent.name}/{file.name}:{type(self).__name__}.{self._testMethodName}"
         words = [".venv/bin/avocado", "run", name, "--hosts", self.host, "--paging", self.paging]
         words += ["--era", self.era_override] if self.era_override else []
+        words += ["--eras", self.eras] if self.eras else []
         words += ["--cold"] if self.cold else []
         return shlex.join(words)
 

@@ -6,7 +6,8 @@ from functools import cache, cached_property
 from cpuidlab import images
 from cpuidlab.carrier import ACCEL, Boot, qemu_identity
 from cpuidlab.errors import UsageError
-from cpuidlab.kernels import Kernel, resolve
+from cpuidlab.kernel import Kernel
+from cpuidlab.kernels import resolve
 from cpuidlab.keys import Keys, lab_keys
 from cpuidlab.profiles import QUICK_WORDS
 
@@ -39,7 +40,7 @@ class Setup:
     def boot(self) -> Boot:
         """What the host boots; makes the images where they are not cached yet."""
         initrd = images.host_image(self.kernel, self.keys, self.guest_kernel, images.hook_library())
-        return Boot(self.kernel.vmlinuz, initrd, f"{WORDS} lab.npt={PAGINGS[self.paging]}")
+        return Boot(self.kernel.vmlinuz, initrd, f"{WORDS} kvm_amd.npt={PAGINGS[self.paging]}")
 
     @property
     def inputs(self) -> dict[str, str]:

@@ -84,6 +84,11 @@ class Story:
         """Keep what KVM answered."""
         self.answers.append(VcpuAnswer(vcpu, answer.word))
 
+    def look_again(self) -> None:
+        """Take what each vCPU has now as the model from before; the VM must be stopped."""
+        self.before = self._models()
+        self.asked = dict(self.before)
+
     def stop(self) -> None:
         """Stop the VM: no vCPU runs, so that their ioctls can be called from outside."""
         self.rig.stop()

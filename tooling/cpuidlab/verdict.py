@@ -18,7 +18,7 @@ _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
 _UNRELATED = re.compile(
     r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling"
     r"|user requested TSC rate (above|below) hardware speed"
-    r"|kvm \[\d+\]: vcpu\d+, guest rIP: 0x[0-9a-f]+ Unhandled WRMSR\(0xc0010007\)"
+    r"|(kvm: )?kvm \[\d+\]: vcpu\d+, guest rIP: 0x[0-9a-f]+ Unhandled WRMSR\(0xc0010007\)"
 )
 
 

@@ -12,6 +12,7 @@
  *						reserves in the two upper levels and Intel ignores)
  *   read			ok value=0x...		eight bytes at the page's start, or the module's word ("ram")
  *				fault error_code=0x...	the read was answered by a page fault; 0x9: present, reserved bit
+ *   osxsave			(no answer)		set CR4.OSXSAVE on every CPU, which a kernel without XSAVE leaves clear
  *   touch			ok touched		as the kernel reads its own memory: a fault is an oops, the process's end
  *
  * The mapping hangs in a free slot of the upper half of the process's top table, where only this process sees it.
@@ -28,6 +29,7 @@
 #include <asm/io.h>
 #include <asm/pgtable.h>
 #include <asm/processor.h>
+#include <asm/tlbflush.h>
 
 /* The 16 slots from 0xffff800000000000 are a guard hole, Documentation/x86/x86_64/mm.rst. */
 #define FIRST_SLOT 256
@@ -167,6 +169,11 @@ static int do_read(struct probe *probe)
 	return 0;
 }
 
+static void set_osxsave(void *unused)
+{
+	cr4_set_bits(X86_CR4_OSXSAVE);
+}
+
 static int do_touch(struct probe *probe)
 {
 	if (probe->mm != current->mm)
@@ -192,6 +199,10 @@ static ssize_t probe_write(struct file *file, const char __user *from, size_t si
 		return -EINVAL;
 	if (copy_from_user(text, from, size))
 		return -EFAULT;
+	if (!strcmp(text, "osxsave\n")) {
+		on_each_cpu(set_osxsave, NULL, 1);
+		return size;
+	}
 	if (!strcmp(text, "touch\n")) /* without the lock, which an oops would keep */
 		return do_touch(probe) ?: size;
 	mutex_lock(&lock);
