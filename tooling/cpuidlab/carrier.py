@@ -7,6 +7,7 @@ descriptors, so nothing can collide and nothing is left behind, not even after k
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -66,6 +67,7 @@ class TcgMachine:
         self.name = name
         if frozen and not refreeze:
             self._memory = os.open(_ram(frozen), os.O_RDONLY)
+            fcntl.flock(self._memory, fcntl.LOCK_SH)  # QEMU holds it too: the cache does not drop what is thawed
         else:
             self._memory = os.memfd_create("ram")
         if frozen and refreeze:
@@ -177,6 +179,9 @@ class TcgMachine:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
 
 
 def _machine_words(memory: int, share: bool) -> list[str]:

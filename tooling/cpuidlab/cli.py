@@ -52,7 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     kernels = commands.add_parser("kernels", help="the kernels that can be tested: series, versions, cached or not")
     kernels.add_argument("--refresh", action="store_true", help="ask the archive again what there is")
     kernels.set_defaults(run=_kernels)
-    for command in (doctor, kernels):
+    cache = commands.add_parser("cache", help="what lies in the cache: kinds, sizes, what is stale; and pruning it")
+    cache.add_argument("action", nargs="?", choices=["prune"], help="drop what is stale")
+    cache.add_argument("--all", action="store_true", help="with prune: drop all that can be made again")
+    cache.add_argument("--max-size", metavar="SIZE", help="with prune: drop more, until the cache is smaller, as 6G")
+    cache.set_defaults(run=_cache)
+    for command in (doctor, kernels, cache):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
 
@@ -73,4 +78,17 @@ def _kernels(options: argparse.Namespace) -> int:
     for row in rows:
         state = row["lack"] or ("cached" if row["cached"] else "can be fetched")
         print(f"{row['series']:6} {row['version']:24} {row['predicted']:17} {row['suite']:20} {state}")
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from cpuidlab import cache  # noqa: PLC0415
+
+    if options.action == "prune":
+        limit = cache.bytes_of(options.max_size) if options.max_size else None
+        print(cache.freed(cache.prune(options.all, limit)))
+    elif options.all or options.max_size:
+        raise UsageError("--all and --max-size belong to 'cpuidlab cache prune'")
+    else:
+        print(cache.shown(cache.entries(), options.json))
     return 0
