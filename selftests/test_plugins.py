@@ -325,6 +325,17 @@ class Run(avocado.Test):
             file.write("b")
         self.write("FAIL")
         self.fail("why")
+    def test_known(self):
+        self.write("KNOWN")
+    def test_warn(self):
+        self.write("WARN")
+        self.log.warning("why")
+    def test_skip(self):
+        self.write("SKIP")
+        self.cancel("why")
+    def test_error(self):
+        self.write("ERROR")
+        self.error("why")
     def test_seen(self):
         host = self.params.get("host")
         seen = str(Path("frozen").exists())

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
@@ -57,6 +58,16 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--all", action="store_true", help="with prune: drop all that can be made again")
     cache.add_argument("--max-size", metavar="SIZE", help="with prune: drop more, until the cache is smaller, as 6G")
     cache.set_defaults(run=_cache)
+    nightly = commands.add_parser("nightly", help="fetch the newest kernels, run the matrix, tell what has changed")
+    nightly.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the nights' results go")
+    nightly.add_argument("--keep", type=int, default=30, metavar="N", help="how many nights to keep (30)")
+    nightly.add_argument("--hosts", default="all", metavar="HOST,...", help="as of 'avocado run' (all)")
+    nightly.add_argument("words", nargs="*", metavar="TEST", help="as of 'avocado run', after --; tests/ by default")
+    nightly.set_defaults(run=_nightly)
+    export = commands.add_parser("export", help="a matrix in the format of another system, on standard output")
+    export.add_argument("--kcidb", required=True, type=Path, metavar="MATRIX.json", help="as a report for KCIDB")
+    export.add_argument("--origin", metavar="NAME", help="the CI system's name in KCIDB (kvm_cpuid_lab)")
+    export.set_defaults(run=_export)
     for command in (doctor, kernels, cache):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
@@ -91,4 +102,17 @@ def _cache(options: argparse.Namespace) -> int:
         raise UsageError("--all and --max-size belong to 'cpuidlab cache prune'")
     else:
         print(cache.shown(cache.entries(), options.json))
+    return 0
+
+
+def _nightly(options: argparse.Namespace) -> int:
+    from cpuidlab import nightly  # noqa: PLC0415
+
+    return nightly.main(options.out, options.keep, options.hosts, options.words)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from cpuidlab import kcidb  # noqa: PLC0415
+
+    print(kcidb.export(options.kcidb, options.origin or kcidb.ORIGIN))
     return 0

@@ -157,7 +157,7 @@ class Matrix(JobPost):  # type: ignore[misc]
             raise SystemExit(code if job.interrupted_reason is None else INTERRUPTED)
 
     def _collect(self, job: Any) -> int | None:
-        from cpuidlab import journal, matrix, matrixview, plugins_results  # noqa: PLC0415
+        from cpuidlab import formats, journal, matrix, matrixview, plugins_results  # noqa: PLC0415
 
         plan = plan_of(job.config)
         if plan is None:
@@ -167,6 +167,7 @@ class Matrix(JobPost):  # type: ignore[misc]
         unfinished = job.result.tests_total - len(cells)
         header = plugins_results.header(plan, job.time_elapsed, unfinished, len(journal.kept))
         matrixview.write_all(cells, folder, header=header, planned=plan.places)
+        formats.annotate(folder, plugins_results.by_name(job.result.tests, cells))
         LOG_UI.info("\n%s", _drawn(matrixview.terminal(cells, plan.places)))
         LOG_UI.info(matrix.summary(cells, plan.places))
         for cell in matrix.remarkable(cells):

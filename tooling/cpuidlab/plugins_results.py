@@ -44,8 +44,7 @@ class Ended:
         """Read a result of Avocado's, see FinishMessageHandler in avocado.core.messages."""
         name = state["name"]
         place = next((v.place for v in plan.variants if v.name == name.variant), ("", ""))
-        uid = str(name.uid).rpartition("-")[2]
-        number = int(uid) if uid.isdigit() else 0
+        number = _number(name)
         reason = state.get("fail_reason") or ""
         folder, begun = Path(state["logdir"], "data"), state.get("fail_class") != NO_RIG
         return cls(number, name.name, place, state["status"], str(reason), folder, begun)
@@ -64,6 +63,14 @@ def cells_of(states: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> t
             cell = _lost(ended, found, plan, *known.get(ended.test, (case_of(ended.test), "")))
         cells.append(replace(cell, evidence=_relative(ended.folder, folder)))
     return tuple(cells)
+
+
+def by_name(states: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> dict[str, Cell]:
+    """The cells that `cells_of` has made of the same tests, by the name that Avocado's files give a test."""
+    numbered = sorted(states, key=lambda state: _number(state["name"]))
+    return {
+        f"{state['name'].name}{state['name'].str_variant}": cell for state, cell in zip(numbered, cells, strict=True)
+    }
 
 
 def exit_code(cells: Sequence[Cell], unfinished: int = 0) -> int:
@@ -103,6 +110,11 @@ def qemu_version() -> str:
         return run([QEMU, "--version"], seconds=10).partition("\n")[0]
     except (LabError, UsageError) as error:
         return f"unknown: {error}"
+
+
+def _number(name: Any) -> int:
+    uid = str(name.uid).rpartition("-")[2]
+    return int(uid) if uid.isdigit() else 0
 
 
 def _read(ended: Ended) -> Cell | str:
