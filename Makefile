@@ -2,10 +2,12 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine: make run, make check.
 #
 #   make run [HOSTS=5.10,6.12] [PAGING=npt,shadow] [ARGS="more options of avocado run"]
+#   make matrix [PAGING=npt] [RESUME=last] [ARGS="more options of avocado run"]
 #   make check [SMOKE_ARGS="options of avocado run for the end-to-end smoke"]
 
 HOSTS ?=
 PAGING ?=
+RESUME ?=
 ARGS ?=
 SMOKE_ARGS ?= --hosts 5.10+warning --paging npt
 SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_run.py
@@ -18,7 +20,7 @@ C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/*.c)
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run check lint types selftests smoke benchmark clean
+.PHONY: help setup doctor run matrix check lint types selftests smoke benchmark clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -31,6 +33,9 @@ doctor: setup ## what this machine can do, what is missing, and what mends it
 
 run: doctor ## boot the hosts, run every test, print the matrix
 	@$(BIN)/avocado run tests/ $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(PAGING),--paging '$(PAGING)') $(ARGS)
+
+matrix: doctor ## every kernel there is, in both paging modes; RESUME=last goes on with the latest job
+	@$(BIN)/avocado run tests/ --hosts all $(if $(PAGING),--paging '$(PAGING)') $(if $(RESUME),--resume '$(RESUME)') $(ARGS)
 
 check: lint types selftests smoke ## lint, types, selftests and an end-to-end smoke
 

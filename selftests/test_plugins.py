@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from cpuidlab import case, parallel, plan, plugins_results
+from cpuidlab import case, everyhost, parallel, plan, plugins_results
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.matrix import Cell
 from cpuidlab.paths import TOOLING
@@ -31,7 +31,9 @@ def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
     label = {"newest": "7.3"}.get(spec, spec)
     kernel = SimpleNamespace(label=label, release=f"{label}.0-amd64", digest=digest or label)
     guest = SimpleNamespace(release="6.1.0-amd64")
-    return SimpleNamespace(kernel=kernel, paging=paging, name=f"{label}-{paging}", accel="tcg", guest_kernel=guest)
+    return SimpleNamespace(
+        kernel=kernel, paging=paging, name=f"{label}-{paging}", accel="tcg", guest_kernel=guest, boot=None
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -106,14 +108,48 @@ def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytes
 
 def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    for name in ("frozen_host", "frozen", "probe"):
+    for name in ("host_frozen", "guest_frozen", "probe"):
         monkeypatch.setattr(plan, name, lambda *_, name=name: done.append(name))
     one = SimpleNamespace(boot=None)
-    variant: Any = SimpleNamespace(setup=one)
+    variant: Any = SimpleNamespace(setup=one, name="5.10-npt", host="5.10")
     plan.prepare(plan.Plan((variant,), cold=True))
     assert done == []
     plan.prepare(plan.Plan((variant,), cold=False))
-    assert done == ["frozen_host", *["frozen"] * len(plan.PROFILES), "probe"]
+    assert done == ["host_frozen", *["guest_frozen"] * len(plan.PROFILES), "probe"]
+
+
+def test_the_first_host_is_ready_and_a_host_in_trouble_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def freeze(setup: Any) -> None:
+        if setup.kernel.label == "6.1":
+            raise LabError("6.1 does not boot")
+
+    monkeypatch.setattr(plan, "host_frozen", freeze)
+    for name in ("guest_frozen", "probe"):
+        monkeypatch.setattr(plan, name, lambda *_: None)
+    making = plan.prepare(plan.plan("6.1,5.10", "npt,shadow"))
+    assert str(making.wait("6.1-npt")) == str(making.wait("6.1-shadow")) == "6.1 does not boot"
+    assert making.wait("5.10-npt") is None
+    with pytest.raises(LabError, match="does not boot"):
+        plan.prepare(plan.plan("6.1", "npt,shadow"))
+
+
+def test_all_hosts_go_on_without_a_kernel_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def setup(spec: str, paging: str) -> Any:
+        if spec == "6.1":
+            raise LabError("no mirror")
+        return fake_setup(spec, paging)
+
+    monkeypatch.setattr(plan, "setup", setup)
+    monkeypatch.setattr(everyhost, "every_host", lambda *_: ("5.10", "6.1"))
+    monkeypatch.setattr(everyhost.kernels, "catalogue", list)
+    made = plan.plan("all", "npt")
+    assert [one.name for one in made.variants] == ["5.10-npt"]
+    assert made.left_out == (("6.1", "no mirror"),)
+    with pytest.raises(LabError, match="no mirror"):
+        plan.plan("all,6.1", "npt")
+    monkeypatch.setattr(everyhost, "every_host", lambda *_: ("6.1",))
+    with pytest.raises(LabError, match="no mirror"):
+        plan.plan("all", "npt")
 
 
 # work in parallel
@@ -250,23 +286,35 @@ def test_exit_codes(verdicts: str, code: int) -> None:
 # Avocado itself, with stand-ins for what needs kernels
 
 STAND_IN = """
-import os, sys
+import os, sys, time
+from pathlib import Path
 from types import SimpleNamespace as Space
 from cpuidlab import plan
 from cpuidlab.errors import LabError
 def setup(spec, paging):
     kernel = Space(spec=spec, label=spec, release=spec + ".0", version="5.10", digest=spec)
-    return Space(kernel=kernel, paging=paging, name=spec + "-" + paging, accel="tcg", guest_kernel=kernel)
-def prepare(job):
-    if os.environ["HOW"] == "broken":
+    name = spec + "-" + paging
+    return Space(kernel=kernel, paging=paging, name=name, accel="tcg", guest_kernel=kernel, identity=name, boot=name)
+HOW = os.environ["HOW"]
+def freeze(one):
+    if HOW == "broken" or HOW == "broken " + one.kernel.label:
         raise LabError("no boot today")
-    if os.environ["HOW"] == "defect":
+    if HOW == "slow " + one.kernel.label:
+        time.sleep(2)
+        Path("frozen").touch()
+    if HOW == "never " + one.kernel.label:
+        Path("waits").touch()
+        time.sleep(60)
+def prepare(job, real=plan.prepare):
+    if HOW == "defect":
         raise RuntimeError("oops")
-    if os.environ["HOW"] == "interrupted":
+    if HOW == "interrupted":
         raise KeyboardInterrupt
-    if os.environ["HOW"] == "terminated":
+    if HOW == "terminated":
         os.kill(os.getpid(), 15)
+    real(job)
 plan.setup, plan.prepare = setup, prepare
+plan.host_frozen, plan.guest_frozen, plan.probe = freeze, lambda *_: None, lambda *_: None
 from avocado.core.main import main
 sys.exit(main())
 """
@@ -290,8 +338,26 @@ class Run(avocado.Test):
     def test_good(self):
         self.write()
     def test_bad(self):
+        with Path("count").open("a") as file:
+            file.write("b")
         self.write("FAIL")
         self.fail("why")
+    def test_known(self):
+        self.write("KNOWN")
+    def test_warn(self):
+        self.write("WARN")
+        self.log.warning("why")
+    def test_skip(self):
+        self.write("SKIP")
+        self.cancel("why")
+    def test_error(self):
+        self.write("ERROR")
+        self.error("why")
+    def test_seen(self):
+        host = self.params.get("host")
+        seen = str(Path("frozen").exists())
+        cell = Cell("seen", host, "r", "npt", "hook", "tcg", "p", "p", seen, Verdict.PASS, "why", "")
+        write_cell(cell, Path(self.outputdir))
     def test_killed(self):
         self.write()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -369,7 +435,7 @@ def test_lost_tests_are_errors_and_a_broken_promise_outweighs_them(tmp_path: Pat
         ("broken", (), "cpuidlab: no boot today", 125),
         ("interrupted", (), "cpuidlab: interrupted", 130),
         ("terminated", (), "cpuidlab: terminated", 143),
-        ("defect", (), "cpuidlab: RuntimeError: oops (<string>:13); this is a defect of the lab", 125),
+        ("defect", (), "cpuidlab: RuntimeError: oops (<string>:23); this is a defect of the lab", 125),
     ],
 )
 def test_what_cannot_be_prepared_is_one_line_and_no_job(

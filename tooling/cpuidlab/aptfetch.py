@@ -83,14 +83,14 @@ def packages(suite: Suite, max_age: float = FRESH_SECONDS) -> dict[str, list[str
     """
     suite.folder.mkdir(parents=True, exist_ok=True)
     with suite.lock():
-        age = _age(suite)
-        if age is None or age >= max_age:
+        known = age(suite)
+        if known is None or known >= max_age:
             try:
                 _update(suite)
             except LabError as error:
-                if age is None:
+                if known is None:
                     raise
-                say(f"  !! {error}; going on with the list of {age / 86400:.0f} days ago")
+                say(f"  !! {error}; going on with the list of {known / 86400:.0f} days ago")
         return known_packages(suite)
 
 
@@ -121,7 +121,8 @@ def _listing(suite: Suite) -> Path:
     return suite.folder / "packages.json"
 
 
-def _age(suite: Suite) -> float | None:
+def age(suite: Suite) -> float | None:
+    """How many seconds ago the suite's list was fetched; None where it never was."""
     try:
         return time.time() - _listing(suite).stat().st_mtime
     except FileNotFoundError:

@@ -7,6 +7,7 @@ descriptors, so nothing can collide and nothing is left behind, not even after k
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -67,6 +68,8 @@ class TcgMachine:
         self.name = name
         self._memory = _ram(frozen).open("rb") if frozen and not refreeze else os.fdopen(os.memfd_create("ram"), "rb")
         memory = self._memory.fileno()
+        if frozen and not refreeze:
+            fcntl.flock(memory, fcntl.LOCK_SH)  # QEMU holds it too: the cache does not drop what is thawed
         if frozen and refreeze:
             _fill(memory, _ram(frozen))
         self._console = os.memfd_create("console")

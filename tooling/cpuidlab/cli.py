@@ -64,7 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--diff", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two kept maps")
     sweep.set_defaults(run=_sweep)
     _add_try(commands)
-    for command in (doctor, kernels, sweep):
+    cache = commands.add_parser("cache", help="what lies in the cache: kinds, sizes, what is stale; and pruning it")
+    cache.add_argument("action", nargs="?", choices=["prune"], help="drop what is stale")
+    cache.add_argument("--all", action="store_true", help="with prune: drop all that can be made again")
+    cache.add_argument("--max-size", metavar="SIZE", help="with prune: drop more, until the cache is smaller, as 6G")
+    cache.set_defaults(run=_cache)
+    nightly = commands.add_parser("nightly", help="fetch the newest kernels, run the matrix, tell what has changed")
+    nightly.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the nights' results go")
+    nightly.add_argument("--keep", type=int, default=30, metavar="N", help="how many nights to keep (30)")
+    nightly.add_argument("--hosts", default="all", metavar="HOST,...", help="as of 'avocado run' (all)")
+    nightly.add_argument("words", nargs="*", metavar="TEST", help="as of 'avocado run', after --; tests/ by default")
+    nightly.set_defaults(run=_nightly)
+    export = commands.add_parser("export", help="a matrix in the format of another system, on standard output")
+    export.add_argument("--kcidb", required=True, type=Path, metavar="MATRIX.json", help="as a report for KCIDB")
+    export.add_argument("--origin", metavar="NAME", help="the CI system's name in KCIDB (kvm_cpuid_lab)")
+    export.set_defaults(run=_export)
+    for command in (doctor, kernels, sweep, cache):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
 
@@ -126,3 +141,29 @@ def _sweep(options: argparse.Namespace) -> int:
         return sweeprun.show_difference(old, new, options.json)
     maps = sweeprun.make_maps(options.host, options.paging, options.cpu, options.to)
     return sweeprun.show_maps(maps, options.to, options.json)
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from cpuidlab import cache  # noqa: PLC0415
+
+    if options.action == "prune":
+        limit = cache.bytes_of(options.max_size) if options.max_size else None
+        print(cache.freed(cache.prune(options.all, limit)))
+    elif options.all or options.max_size:
+        raise UsageError("--all and --max-size belong to 'cpuidlab cache prune'")
+    else:
+        print(cache.shown(cache.entries(), options.json))
+    return 0
+
+
+def _nightly(options: argparse.Namespace) -> int:
+    from cpuidlab import nightly  # noqa: PLC0415
+
+    return nightly.main(options.out, options.keep, options.hosts, options.words)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from cpuidlab import kcidb  # noqa: PLC0415
+
+    print(kcidb.export(options.kcidb, options.origin or kcidb.ORIGIN))
+    return 0

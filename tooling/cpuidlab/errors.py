@@ -1,5 +1,7 @@
 """The two ways in which the lab itself fails; a broken promise of a kernel is a verdict, never an exception."""
 
+NO_RIG = "NoRig"  # told to Avocado of a test that was never begun, for its rig cannot be made
+
 
 class UsageError(Exception):
     """The user asked for something that cannot be: one line, exit code 2."""

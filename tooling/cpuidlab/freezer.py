@@ -1,10 +1,14 @@
-"""Frozen rigs: each host and each guest on it is booted once, saved in the cache, and thawed for every test."""
+"""Frozen rigs: each host and each guest on it is booted once, saved in the cache, and thawed for every test.
+
+They are kept packed. What is to be thawed is laid out as plain files first, and those go when room is needed.
+"""
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from cpuidlab import cache, packed
 from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.profiles import PROFILES, Profile
 from cpuidlab.progress import say
@@ -15,19 +19,30 @@ from cpuidlab.waiting import Deadline
 
 FREEZE_SECONDS = 120.0
 FREEZES = 10
+FORM = "packed 1"  # raised when what is kept of a frozen rig looks different
 BOOTS = 3  # 6.12.107 panics in some boots under QEMU 7.2's TCG: freezing may boot again, a test never does
 
 
 def frozen(setup: Setup, stage: Stage, profile: Profile) -> Path:
-    """The frozen rig at that stage, a folder; made where it is not in the cache yet."""
-    host = frozen_host(setup)
-    if stage == "host_ready":
-        return host / "host_ready"
-    return _frozen_guest(setup, host, profile) / stage
+    """The frozen rig at that stage, a folder that can be thawed; made where it is not in the cache yet."""
+    stages = [host_frozen(setup) / "host_ready"]
+    if stage != "host_ready":
+        guest = guest_frozen(setup, profile)
+        stages += [guest / "guest_held", guest / "guest_ready"][: 1 if stage == "guest_held" else 2]
+
+    def lay_out(folder: Path) -> None:
+        cache.make_room()
+        packed.unpack([one / "ram.zst" for one in stages], setup.boot.initrd, folder / "ram")
+        for file in stages[-1].iterdir():
+            if file.name != "ram.zst":
+                shutil.copy(file, folder)
+
+    label = f"{setup.name}-{stage}" if stage == "host_ready" else f"{setup.name}-{profile.name}-{stage}"
+    return made(cache.THAWABLE, label, {"rig": stages[-1].parent.name}, lay_out)
 
 
-def frozen_host(setup: Setup) -> Path:
-    """The folder that holds the host's stage host_ready, and how many boots it took."""
+def host_frozen(setup: Setup) -> Path:
+    """The folder that keeps the host's stage host_ready packed, and how many boots it took."""
 
     def make(folder: Path) -> None:
         def boot(deadline: Deadline) -> None:
@@ -35,8 +50,29 @@ def frozen_host(setup: Setup) -> Path:
                 _freeze(rig, folder / "host_ready")
 
         _boots(setup.name, folder, boot)
+        _pack(setup, folder / "host_ready", None)
 
-    return made("rigs", f"{setup.name}-host", setup.inputs, make)
+    return made("rigs", f"{setup.name}-host", {**setup.inputs, "form": FORM}, make)
+
+
+def guest_frozen(setup: Setup, profile: Profile) -> Path:
+    """The folder that keeps the stages guest_held and guest_ready of one guest packed."""
+    host = host_frozen(setup)
+
+    def make(folder: Path) -> None:
+        def boot(deadline: Deadline) -> None:
+            with Rig.thawed(setup, frozen(setup, "host_ready", profile), deadline, refreeze=True) as rig:
+                rig.start_guest(profile)
+                _freeze(rig, folder / "guest_held")
+                rig.run_guest()
+                _freeze(rig, folder / "guest_ready")
+
+        _boots(f"{setup.name} {profile.name}", folder, boot)
+        _pack(setup, folder / "guest_ready", folder / "guest_held")
+        _pack(setup, folder / "guest_held", frozen(setup, "host_ready", profile))
+
+    inputs = {"host": host.name, "command": profile.command()}
+    return made("rigs", f"{setup.name}-{profile.name}", inputs, make)
 
 
 def open_rig(setup: Setup, stage: Stage, profile: str | Profile, deadline: Deadline, cold: bool = False) -> Rig:
@@ -56,21 +92,10 @@ def open_rig(setup: Setup, stage: Stage, profile: str | Profile, deadline: Deadl
     return rig
 
 
-def _frozen_guest(setup: Setup, host: Path, profile: Profile) -> Path:
-    """The folder that holds the stages guest_held and guest_ready of one guest."""
-
-    def make(folder: Path) -> None:
-        def boot(deadline: Deadline) -> None:
-            with Rig.thawed(setup, host / "host_ready", deadline, refreeze=True) as rig:
-                rig.start_guest(profile)
-                _freeze(rig, folder / "guest_held")
-                rig.run_guest()
-                _freeze(rig, folder / "guest_ready")
-
-        _boots(f"{setup.name} {profile.name}", folder, boot)
-
-    inputs = {"host": host.name, "command": profile.command()}
-    return made("rigs", f"{setup.name}-{profile.name}", inputs, make)
+def _pack(setup: Setup, stage: Path, before: Path | None) -> None:
+    """Keep of a stage's memory only what the stage before did not have."""
+    packed.pack(stage / "ram", before and before / "ram", setup.boot.initrd, stage / "ram.zst")
+    (stage / "ram").unlink()
 
 
 def _freeze(rig: Rig, folder: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from cpuidlab.kernel import Kernel
 from cpuidlab.paths import cache_dir
 from cpuidlab.progress import say
 
+STALE_DAYS = 0.04  # an hour: a list older than that was not fetched just now
 RECIPE = "1"  # raised when _fill makes something else of the same packages
 
 
@@ -106,6 +107,33 @@ def catalogue(refresh: bool = False) -> list[CatalogueRow]:
         CatalogueRow(b.series, b.release, b.version, b.suite.name, _folder(b).is_dir(), b.lack)
         for b in sorted(once.values(), key=lambda build: build.order)
     ]
+
+
+@_cache_trouble()
+def ask_archive() -> str | None:
+    """Fetch every package list anew; where that is impossible, one line that says so, after the first that fails."""
+    for row in builds.suite_rows():
+        try:
+            aptfetch.packages(row.suite, 0)
+        except (LabError, UsageError) as error:
+            return f"the archive cannot be asked: {error}"
+        days = (aptfetch.age(row.suite) or 0.0) / 86400
+        if days > STALE_DAYS:
+            return f"the archive cannot be asked: the list of {row.suite.name} is {days:.1f} days old"
+    return None
+
+
+@_cache_trouble()
+def renew(bases: Sequence[str]) -> list[str]:
+    """Fetch the newest build that the lists know of each of `bases`, and pin it. One that cannot be had stays what it
+    was; what there is to say of it is returned."""
+    troubles = []
+    for base in bases:
+        try:
+            _fetched(base, False)
+        except (LabError, UsageError) as error:
+            troubles.append(f"{base} stays what it was: {error}")
+    return troubles
 
 
 def _patched(kernel: Kernel, patch: patches.Patch) -> Kernel:

@@ -1,18 +1,20 @@
 """What a job is to test: hosts and paging modes out of the user's words, and the rigs that they need, made ready."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cpuidlab import eras, prediction
-from cpuidlab.errors import UsageError
-from cpuidlab.freezer import frozen, frozen_host
+from cpuidlab import ahead, eras, everyhost, prediction
+from cpuidlab.ahead import Ahead, Slots, Work
+from cpuidlab.errors import LabError, UsageError
+from cpuidlab.freezer import guest_frozen, host_frozen
 from cpuidlab.hostspec import parse
 from cpuidlab.matrix import Place
-from cpuidlab.parallel import in_parallel, rigs_at_once
+from cpuidlab.parallel import rigs_at_once
 from cpuidlab.probe import probe
 from cpuidlab.profiles import PROFILES
+from cpuidlab.progress import say
 from cpuidlab.setups import PAGINGS, Setup, setup
 
 
@@ -38,11 +40,13 @@ class Variant:
 @dataclass(frozen=True)
 class Plan:
     """All variants of a job, host by host; with `cold` every test boots its own rig. `eras` is the user's table of
-    releases and their eras, "" for the one that need not exist."""
+    releases and their eras, "" for the one that need not exist. `left_out` are the hosts of `all` whose kernels cannot
+    be had today, with the reason."""
 
     variants: tuple[Variant, ...]
     cold: bool
     eras: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -60,26 +64,50 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
     `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`). Raises
     UsageError where the user asks for something that there is not, LabError where a kernel cannot be had.
     """
-    specs, pagings = split_hosts(hosts), _words(paging)
-    for words, option in ((specs, "--hosts"), (pagings, "--paging")):
+    asked, pagings = split_hosts(hosts), _words(paging)
+    for words, option in ((asked, "--hosts"), (pagings, "--paging")):
         if not words:
             raise UsageError(f"{option} names nothing to test")
-    for spec in specs:
-        parse(spec)
+    for spec in asked:
+        if spec != everyhost.ALL:
+            parse(spec)
+    unknown = [mode for mode in pagings if mode not in PAGINGS]
+    if unknown:
+        raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {' and '.join(PAGINGS)}")
     table = str(Path(table).expanduser().resolve()) if table else ""
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
-    for mode in pagings:
-        if mode not in PAGINGS:
-            raise UsageError(f"unknown paging mode '{mode}'; there are {' and '.join(PAGINGS)}")
-    chosen = _eras(era, specs)
+    specs = everyhost.expand(asked)
+    variants, left_out = _found(asked, specs, pagings, _eras(era, specs))
+    return Plan(variants, cold, table, left_out)
+
+
+def _found(
+    asked: Sequence[str], specs: Sequence[str], pagings: Sequence[str], chosen: Mapping[str, str]
+) -> tuple[tuple[Variant, ...], tuple[tuple[str, str], ...]]:
+    """The variants; and the hosts that only `all` names and that cannot be had today, with the reason."""
+    left_out = dict[str, LabError]()
     found: dict[Place, Variant] = {}
     for spec in specs:
-        for mode in pagings:
-            variant = Variant(setup(spec, mode), spec, chosen[spec])
-            known = found.setdefault(variant.place, variant)
-            if known.setup.kernel.digest != variant.setup.kernel.digest:
-                raise UsageError(f"hosts {known.host} and {spec} would both show as {variant.place[0]}; rename one")
-    return Plan(tuple(found.values()), cold, table)
+        try:
+            setups = [setup(spec, mode) for mode in pagings]
+        except LabError as error:
+            if spec in asked:
+                raise
+            left_out[spec] = error
+            say(f"  !! {spec} is left out: {error}")
+            continue
+        _add(found, [Variant(one, spec, chosen[spec]) for one in setups])
+    if not found:
+        raise next(iter(left_out.values()))
+    return tuple(found.values()), tuple((spec, str(error)) for spec, error in left_out.items())
+
+
+def _add(found: dict[Place, Variant], variants: Sequence[Variant]) -> None:
+    """Add what is not there yet; two kernels cannot share a column."""
+    for variant in variants:
+        known = found.setdefault(variant.place, variant)
+        if known.setup.kernel.digest != variant.setup.kernel.digest:
+            raise UsageError(f"hosts {known.host} and {variant.host} would both show as {variant.place[0]}; rename one")
 
 
 def split_hosts(text: str) -> tuple[str, ...]:
@@ -93,22 +121,35 @@ def split_hosts(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(specs))
 
 
-def prepare(job: Plan) -> None:
-    """Make all that the job's tests thaw, and probe the hosts; what is in the cache already costs next to nothing.
+def prepare(job: Plan) -> Ahead:
+    """Begin to make all that the job's tests thaw, host by host, and return when the first can be tested.
 
-    Raises LabError or UsageError where something cannot be made; interrupted, it leaves nothing running.
+    The others are made while tests run, and a test waits for its own. What is in the cache already costs next to
+    nothing. Raises LabError or UsageError where nothing can be tested at all; interrupted, it leaves nothing running.
     """
-    setups = [variant.setup for variant in job.variants]
-    for one in setups:
-        _ = one.boot  # two paging modes share an image
-    if job.cold:
-        return
-    at_once = rigs_at_once()
-    in_parallel([partial(frozen_host, one) for one in setups], at_once)
-    in_parallel(
-        [partial(frozen, one, "guest_ready", profile) for one in setups for profile in PROFILES.values()], at_once
-    )
-    in_parallel([partial(probe, one) for one in setups], at_once)
+    making = Ahead({v.name: tuple(_works(v.setup, job.cold)) for v in job.variants}, Slots(rigs_at_once()))
+    making.begin()
+    troubles = list[Exception]()
+    for variant in job.variants:
+        trouble = making.wait(variant.name)
+        if trouble is None:
+            break
+        troubles.append(trouble)
+    else:
+        raise troubles[0]
+    making.tell()
+    ahead.current = making
+    return making
+
+
+def _works(setup: Setup, cold: bool) -> Iterator[Work]:
+    """What one host in one paging mode needs, in this order."""
+    yield lambda: setup.boot
+    if not cold:
+        yield partial(host_frozen, setup)
+        for profile in PROFILES.values():
+            yield partial(guest_frozen, setup, profile)
+        yield partial(probe, setup)
 
 
 def _eras(text: str, specs: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Avocado's plug-ins: the options of `avocado run`, the variants host x paging, and the matrix after the job.
+"""Avocado's plug-ins: the options of `avocado run`, the variants host x paging, the journal, the matrix after the job.
 
 Heavy modules are imported when a job needs them: every `avocado` command loads this one.
 """
@@ -11,12 +11,13 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from avocado.core.extension_manager import PluginPriority
 from avocado.core.output import LOG_UI
-from avocado.core.plugin_interfaces import CLI, JobPost, Varianter
+from avocado.core.plugin_interfaces import CLI, JobPost, ResultEvents, Varianter
 from avocado.core.settings import settings
 from avocado.core.tree import TreeNode
 
@@ -33,11 +34,17 @@ USAGE, UNTESTED, INTERRUPTED, TERMINATED = 2, 125, 130, 143  # of the last two `
 
 # key, type, what help shows for the value, help; the defaults stand in avocado.cfg
 OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
-    ("hosts", str, "HOST,...", "hosts to test, comma-separated, such as 5.10,5.10+warning,newest"),
+    (
+        "hosts",
+        str,
+        "HOST,...",
+        "hosts to test, comma-separated, such as 5.10,5.10+warning,newest; all: every one there is",
+    ),
     ("paging", str, "MODE,...", "paging modes of the host's KVM, comma-separated: npt, shadow"),
     ("era", str, "ERA", "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
     ("eras", str, "FILE", "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"),
     ("cold", bool, None, "boot a rig from the beginning for every test instead of thawing a frozen one"),
+    ("resume", str, "JOBDIR", "keep what an interrupted job has decided, and run the rest; last: the latest job"),
 )
 
 
@@ -81,10 +88,11 @@ class Hosts(Varianter):  # type: ignore[misc]
         with _one_line():
             self._plan = plan_of(config)
             if self._plan and config.get("subcommand") == "run" and not config.get("run.dry_run.enabled"):
-                from cpuidlab.plan import prepare  # noqa: PLC0415
+                from cpuidlab import journal, plan, resume  # noqa: PLC0415
 
                 os.environ["CPUIDLAB_JOB_PID"] = str(os.getpid())
-                prepare(self._plan)
+                journal.kept = resume.kept(config, self._plan)
+                plan.prepare(self._plan)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield what Avocado calls variants; tests find these values among their parameters."""
@@ -103,6 +111,37 @@ class Hosts(Varianter):  # type: ignore[misc]
     def to_str(self, summary: int, variants: int, **_: Any) -> str:
         """List the names of the variants."""
         return "\n".join(f"Variant {one['variant_id']}" for one in self) if summary or variants else ""
+
+
+class Journal(ResultEvents):  # type: ignore[misc]
+    """Writes down each test as it ends: what an interrupted job has decided need not be run again."""
+
+    name = SECTION
+    description = "Journal of the CPUID lab: journal.jsonl"
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Avocado makes it for a job."""
+        self._config = config
+
+    def end_test(self, result: Any, state: Mapping[str, Any]) -> None:
+        """Note a test that has ended."""
+        from cpuidlab import resume  # noqa: PLC0415
+
+        plan = plan_of(self._config)
+        if plan is not None:
+            resume.note(plan, state)
+
+    def pre_tests(self, job: Any) -> None:
+        """Nothing to do: Avocado asks for it."""
+
+    def start_test(self, result: Any, state: Mapping[str, Any]) -> None:
+        """Nothing to do."""
+
+    def test_progress(self, progress: bool = False) -> None:
+        """Nothing to do."""
+
+    def post_tests(self, job: Any) -> None:
+        """Nothing to do."""
 
 
 class Matrix(JobPost):  # type: ignore[misc]
@@ -125,7 +164,7 @@ class Matrix(JobPost):  # type: ignore[misc]
             raise SystemExit(code if job.interrupted_reason is None else INTERRUPTED)
 
     def _collect(self, job: Any) -> int | None:
-        from cpuidlab import matrix, matrixview, plugins_results  # noqa: PLC0415
+        from cpuidlab import formats, journal, matrix, matrixview, plugins_results  # noqa: PLC0415
 
         plan = plan_of(job.config)
         if plan is None:
@@ -133,13 +172,18 @@ class Matrix(JobPost):  # type: ignore[misc]
         folder = Path(job.logdir)
         cells = plugins_results.cells_of(job.result.tests, plan, folder)
         unfinished = job.result.tests_total - len(cells)
-        header = plugins_results.header(plan, job.time_elapsed, unfinished)
+        header = plugins_results.header(plan, job.time_elapsed, unfinished, len(journal.kept))
         matrixview.write_all(cells, folder, header=header, planned=plan.places)
+        formats.annotate(folder, plugins_results.by_name(job.result.tests, cells))
         LOG_UI.info("\n%s", _drawn(matrixview.terminal(cells, plan.places)))
         LOG_UI.info(matrix.summary(cells, plan.places))
         for cell in matrix.remarkable(cells):
             where = f"{matrixview.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
             LOG_UI.info("%s %s: %s", cell.verdict, where, matrixview.first_line(cell.reason))
+        if journal.kept:
+            LOG_UI.info("%d tests were kept from the job that was resumed.", len(journal.kept))
+        for spec, reason in plan.left_out:
+            LOG_UI.info("%s was left out: %s", spec, reason)
         if unfinished:
             LOG_UI.info("%d of %d tests were not run.", unfinished, job.result.tests_total)
         LOG_UI.info("MATRIX     : %s", folder / "matrix.html")
@@ -150,9 +194,13 @@ def plan_of(config: Mapping[str, Any]) -> "Plan | None":
     """The plan that the options stand for; None for a job that does not know them."""
     if config.get(f"{SECTION}.hosts") is None:
         return None
+    return _plan(*(config[f"{SECTION}.{key}"] for key in ("hosts", "paging", "era", "cold", "eras")))
+
+
+@cache  # what `all` means must not change while a job runs
+def _plan(hosts: str, paging: str, era: str, cold: bool, table: str) -> "Plan":
     from cpuidlab.plan import plan  # noqa: PLC0415
 
-    hosts, paging, era, table, cold = (config[f"{SECTION}.{key}"] for key, *_ in OPTIONS)
     return plan(hosts, paging, era, cold, table)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cpuidlab.carrier import QEMU
 from cpuidlab.case import CELL_FILE, case_of, read_cell
 from cpuidlab.command import run
-from cpuidlab.errors import LabError, UsageError
+from cpuidlab.errors import NO_RIG, LabError, UsageError
 from cpuidlab.kernel import Kernel
 from cpuidlab.matrix import Cell, Place
 from cpuidlab.plan import Plan
@@ -24,6 +24,8 @@ _STATUSES = {
     Verdict.KNOWN: {"PASS", "WARN"},
     Verdict.WARN: {"PASS", "WARN"},
     Verdict.SKIP: {"PASS", "SKIP", "CANCEL"},
+    Verdict.FAIL: {"FAIL"},
+    Verdict.ERROR: {"ERROR"},
 }
 
 
@@ -37,16 +39,17 @@ class Ended:
     status: str
     reason: str
     folder: Path
+    begun: bool = True
 
     @classmethod
     def of(cls, state: Mapping[str, Any], plan: Plan) -> "Ended":
         """Read a result of Avocado's, see FinishMessageHandler in avocado.core.messages."""
         name = state["name"]
         place = next((v.place for v in plan.variants if v.name == name.variant), ("", ""))
-        uid = str(name.uid).rpartition("-")[2]
-        number = int(uid) if uid.isdigit() else 0
+        number = _number(name)
         reason = state.get("fail_reason") or ""
-        return cls(number, name.name, place, state["status"], str(reason), Path(state["logdir"], "data"))
+        folder, begun = Path(state["logdir"], "data"), state.get("fail_class") != NO_RIG
+        return cls(number, name.name, place, state["status"], str(reason), folder, begun)
 
 
 def cells_of(states: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> tuple[Cell, ...]:
@@ -64,6 +67,14 @@ def cells_of(states: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> t
     return tuple(cells)
 
 
+def by_name(states: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> dict[str, Cell]:
+    """The cells that `cells_of` has made of the same tests, by the name that Avocado's files give a test."""
+    numbered = sorted(states, key=lambda state: _number(state["name"]))
+    return {
+        f"{state['name'].name}{state['name'].str_variant}": cell for state, cell in zip(numbered, cells, strict=True)
+    }
+
+
 def exit_code(cells: Sequence[Cell], unfinished: int = 0) -> int:
     """0 all as promised, 1 a promise broken, 125 could not be tested; `unfinished` tests have no cell."""
     verdicts = {cell.verdict for cell in cells}
@@ -72,7 +83,12 @@ def exit_code(cells: Sequence[Cell], unfinished: int = 0) -> int:
     return UNTESTED if unfinished or Verdict.ERROR in verdicts or verdicts <= {Verdict.SKIP} else OK
 
 
-def header(plan: Plan, seconds: float, unfinished: int) -> dict[str, str]:
+def agrees(verdict: Verdict, status: str) -> bool:
+    """Whether Avocado's word is one that a test with that verdict ends with."""
+    return status in _STATUSES[verdict]
+
+
+def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[str, str]:
     """What stands above the matrix: what was tested with what, when and for how long."""
     setups = [variant.setup for variant in plan.variants]
     hosts = dict.fromkeys(_host(setup.kernel) for setup in setups)
@@ -86,6 +102,8 @@ def header(plan: Plan, seconds: float, unfinished: int) -> dict[str, str]:
         "rigs": "booted cold for every test" if plan.cold else "frozen once, thawed for every test",
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "duration": f"{seconds:.0f} s",
+        **({"kept": f"{kept} tests of the job that was resumed"} if kept else {}),
+        **({"left out": "; ".join(f"{spec}: {why}" for spec, why in plan.left_out)} if plan.left_out else {}),
         **({"not run": f"{unfinished} tests"} if unfinished else {}),
     }
 
@@ -104,6 +122,11 @@ def qemu_version() -> str:
         return f"unknown: {error}"
 
 
+def _number(name: Any) -> int:
+    uid = str(name.uid).rpartition("-")[2]
+    return int(uid) if uid.isdigit() else 0
+
+
 def _read(ended: Ended) -> Cell | str:
     """The test's cell, or what is wrong with it."""
     try:
@@ -114,7 +137,7 @@ def _read(ended: Ended) -> Cell | str:
 
 def _checked(cell: Cell, ended: Ended) -> Cell:
     """The cell as it is, unless the test went wrong after it had written it: that outweighs all but a FAIL."""
-    if ended.status in _STATUSES.get(cell.verdict, {ended.status}):
+    if cell.verdict in (Verdict.FAIL, Verdict.ERROR) or agrees(cell.verdict, ended.status):
         return cell
     text = f"after its verdict {cell.verdict} the test ended with {ended.status}: {ended.reason or 'see its debug.log'}"
     return replace(cell, verdict=Verdict.ERROR, reason=f"{text}\n{cell.reason}")
@@ -125,7 +148,8 @@ def _lost(ended: Ended, trouble: str, plan: Plan, case: str, route: str) -> Cell
     verdict = Verdict.SKIP if ended.status in ("SKIP", "CANCEL") and not trouble else Verdict.ERROR
     setup = plan.at(ended.place)
     why = trouble or ended.reason or f"it wrote no {CELL_FILE}"
-    reason = why if verdict is Verdict.SKIP else f"the test left no verdict and ended with {ended.status}: {why}"
+    told = verdict is Verdict.SKIP or not ended.begun
+    reason = why if told else f"the test left no verdict and ended with {ended.status}: {why}"
     return Cell(
         case=case, host=ended.place[0], release=setup.kernel.release if setup else "", paging=ended.place[1],
         route=route, accel=setup.accel if setup else "", predicted="", probed="", observed="",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cpuidlab import kmsg
 from cpuidlab.eras import WARNING_LEVEL, WARNING_LINES
-from cpuidlab.freezer import frozen, open_rig
+from cpuidlab.freezer import guest_frozen, open_rig
 from cpuidlab.profiles import PROFILES
 from cpuidlab.setups import Setup
 from cpuidlab.store import made
@@ -24,8 +24,8 @@ def probe(setup: Setup) -> Probe:
 
     Raises LabError where the rig fails.
     """
-    rig = frozen(setup, "guest_ready", PROFILES[PROFILE])
-    folder = made("probes", setup.name, {"rig": rig.parent.name}, lambda new: _ask_into(setup, new / "probe.json"))
+    rig = guest_frozen(setup, PROFILES[PROFILE])
+    folder = made("probes", setup.name, {"rig": rig.name}, lambda new: _ask_into(setup, new / "probe.json"))
     return Probe(**json.loads((folder / "probe.json").read_text()))
 
 

@@ -10,6 +10,7 @@ from cpuidlab.kernel import Kernel
 from cpuidlab.kernels import resolve
 from cpuidlab.keys import Keys, lab_keys
 from cpuidlab.profiles import QUICK_WORDS
+from cpuidlab.store import key_of
 
 GUEST_KERNEL = "6.1"
 PAGINGS = {"npt": "1", "shadow": "0"}
@@ -35,6 +36,12 @@ class Setup:
     def accel(self) -> str:
         """The accelerator that carries the host."""
         return ACCEL
+
+    @property
+    def identity(self) -> str:
+        """Changes with the kernels and with QEMU; makes no image, unlike `inputs`."""
+        kernels = {"kernel": self.kernel.digest, "guest": self.guest_kernel.digest, "paging": self.paging}
+        return key_of({**kernels, "keys": self.keys.digest, "machine": qemu_identity()})
 
     @cached_property
     def boot(self) -> Boot:

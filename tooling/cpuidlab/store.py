@@ -1,10 +1,14 @@
 """The content-addressed cache: a folder is named by the hash of what it was made from, and made only once."""
 
 import errno
+import fcntl
 import hashlib
+import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +18,9 @@ from cpuidlab.paths import cache_dir
 from cpuidlab.progress import say, step
 
 LOCK_SECONDS = 1800
+# What was used within this time stays, though there is a newer one: another checkout may be at work with it.
+YOUNG_SECONDS = 3600
+_NAME = re.compile(r"(?P<label>.+)-[0-9a-f]{20}")  # of what `made` has made
 
 
 def key_of(inputs: Mapping[str, str]) -> str:
@@ -39,12 +46,15 @@ def made(kind: str, label: str, inputs: Mapping[str, str], make: Callable[[Path]
     parent = cache_dir() / kind
     final = parent / f"{label}-{key_of(inputs)}"
     if final.is_dir():
+        with suppress(OSError):  # when it was last used; a cache that may only be read does as well
+            os.utime(final)
         return final
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with _locked(final):
             if not final.is_dir():
                 _make_whole(final, f"{kind}: {label}", make)
+                _drop_older(final)
     except PermissionError as error:
         raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
     except OSError as error:
@@ -54,13 +64,63 @@ def made(kind: str, label: str, inputs: Mapping[str, str], make: Callable[[Path]
     return final
 
 
+def label_of(folder: Path) -> str | None:
+    """The label of a folder that `made` has made; None for one of another name."""
+    found = _NAME.fullmatch(folder.name)
+    return found["label"] if found else None
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a process is making it or, a frozen rig, has it thawed: the carrier holds a lock on its memory."""
+    return any(_is_locked(file) for file in (_lock_file(folder), *folder.glob("ram")))
+
+
+def drop(folder: Path) -> bool:
+    """Remove a folder at once or not at all; False where it is used."""
+    if is_used(folder):
+        return False
+    gone = folder.with_name(folder.name + ".partial")  # what is left of it if this is killed goes with the next sweep
+    with suppress(FileNotFoundError):  # another process was quicker
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+    return True
+
+
 def disk_full(kind: str, label: str) -> LabError:
     """The one line for a cache without room."""
     return LabError(f"disk full while making {kind} {label} in {cache_dir()}: free some room or set XDG_CACHE_HOME")
 
 
+def _drop_older(final: Path) -> None:
+    """Remove what had the same label and was made from other inputs."""
+    for other in _siblings(final):
+        with suppress(OSError):
+            if time.time() - other.stat().st_mtime > YOUNG_SECONDS:
+                drop(other)
+
+
+def _siblings(final: Path) -> Iterator[Path]:
+    label = label_of(final)
+    return (one for one in final.parent.iterdir() if one.is_dir() and one != final and label_of(one) == label)
+
+
+def _lock_file(final: Path) -> Path:
+    return final.with_name(final.name + ".lock")
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _locked(final: Path) -> AbstractContextManager[object]:
-    lock = FileLock(str(final.with_name(final.name + ".lock")))
+    lock = FileLock(str(_lock_file(final)))
     try:
         return lock.acquire(blocking=False)  # released by the caller's with: FileLock's own would acquire it once more
     except Timeout:
