@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from cpuidlab import failure
 from cpuidlab.errors import LabError, UsageError
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cpuidlab",
         description="What does a kernel do when a guest's CPUID changes after its vCPU has run?",
-        epilog="Exit codes: 0 all well, 1 a promise broken, 2 usage, 125 could not be tested.",
+        epilog="Exit codes: 0 all well, 1 a promise broken or a matrix got worse, 2 usage, 125 could not be tested.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="what this machine can do, what is missing, and what mends it")
@@ -52,9 +53,20 @@ def _parser() -> argparse.ArgumentParser:
     kernels = commands.add_parser("kernels", help="the kernels that can be tested: series, versions, cached or not")
     kernels.add_argument("--refresh", action="store_true", help="ask the archive again what there is")
     kernels.set_defaults(run=_kernels)
+    compare = commands.add_parser("compare", help="what changed between two matrices; exit 1 if anything got worse")
+    compare.add_argument("old", type=Path, metavar="OLD.json", help="the matrix.json of the earlier run")
+    compare.add_argument("new", type=Path, metavar="NEW.json", help="the matrix.json of the later run")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="write the new matrix's page, with what changed")
+    compare.set_defaults(run=_compare)
     for command in (doctor, kernels):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from cpuidlab import comparetext  # noqa: PLC0415
+
+    return comparetext.main(options.old, options.new, options.html)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -128,7 +128,7 @@ class Matrix(JobPost):  # type: ignore[misc]
         unfinished = job.result.tests_total - len(cells)
         header = plugins_results.header(plan, job.time_elapsed, unfinished)
         matrixview.write_all(cells, folder, header=header, planned=plan.places)
-        LOG_UI.info("\n%s", _drawn(matrixview.terminal(cells, plan.places)))
+        LOG_UI.info("\n%s", _drawn(lambda width: matrixview.terminal(cells, plan.places, width)))
         LOG_UI.info(matrix.summary(cells, plan.places))
         for cell in matrix.remarkable(cells):
             where = f"{matrixview.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
@@ -176,14 +176,13 @@ def _exit(text: str, code: int) -> NoReturn:
     raise SystemExit(code) from None
 
 
-def _drawn(table: Any) -> str:
-    """A table as text, in colour where it goes to a terminal."""
+def _drawn(draw: Callable[[int], Any]) -> str:
+    """What `draw` makes for the width there is, as text, in colour where it goes to a terminal."""
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(
         file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120
     )
-    table.title = None  # it would be wrapped to the table's width
-    console.print(table)
+    console.print(draw(console.width))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text

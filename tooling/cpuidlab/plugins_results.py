@@ -1,5 +1,6 @@
 """From Avocado's results to the matrix: every test that was begun has its cell, and a lost one is an ERROR."""
 
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,10 +72,11 @@ def exit_code(cells: Sequence[Cell], unfinished: int = 0) -> int:
 
 
 def header(plan: Plan, seconds: float, unfinished: int) -> dict[str, str]:
-    """What stands above the matrix: what was tested with what, when and for how long."""
+    """What stands above the matrix: the three kernels in play, what carried them, when and for how long."""
     setups = [variant.setup for variant in plan.variants]
     hosts = dict.fromkeys(f"{setup.kernel.label} is {setup.kernel.release}" for setup in setups)
     return {
+        "carrier": f"{platform.system()} {platform.release()} on this machine",
         "hosts": ", ".join(hosts),
         "guest": setups[0].guest_kernel.release,
         "emulator": qemu_version(),
