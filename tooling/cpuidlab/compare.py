@@ -133,7 +133,8 @@ def _places(cells: Sequence[Cell]) -> tuple[Place, ...]:
 
 
 def _moved(old: Sequence[Cell], new: Sequence[Cell]) -> tuple[Move, ...]:
-    hosts = [host for host in grid(new).hosts if host in grid(old).hosts]
+    known = {cell.host for cell in old}
+    hosts = [host for host in grid(new).hosts if host in known]
     moves = [
         Move(host, *(_values(cells, host, name) for name in ("release", "probed") for cells in (old, new)))
         for host in hosts

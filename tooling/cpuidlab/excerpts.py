@@ -13,7 +13,7 @@ from cpuidlab.matrix import Cell
 from cpuidlab.observation import Observation, from_json
 
 READ_BYTES = 65536  # of a file; logs can be of any length
-LINES, WIDTH = 8, 200
+LINES, WIDTH, REASON_WIDTH = 8, 200, 600
 BUDGET = 1_500_000  # characters in all; the page stays under 3 MB
 TOO_MUCH = "no more room on this page; see the evidence folder"
 _MODEL = {
@@ -64,6 +64,11 @@ def excerpts(folder: Path) -> tuple[Excerpt, ...]:
     """What an evidence folder tells in short, the most telling first; missing files are left out."""
     parts = [(title, _cut(tell(folder))) for title, tell in _PARTS]
     return tuple(Excerpt(title, text) for title, text in parts if text)
+
+
+def reason(cell: Cell) -> str:
+    """A cell's reason as the page shows it; its first line says most, and may be long."""
+    return _cut(cell.reason.split("\n"), REASON_WIDTH)
 
 
 def _observed(tell: Callable[[Observation], Iterable[str]]) -> Callable[[Path], Iterable[str]]:
@@ -125,7 +130,7 @@ def _counted(lines: Iterable[str]) -> list[str]:
     return [line if count == 1 else f"{line}  (x {count})" for line, count in Counter(lines).items()]
 
 
-def _cut(lines: Iterable[str]) -> str:
-    kept = [line if len(line) <= WIDTH else f"{line[:WIDTH]}…" for line in lines if line.strip()]
+def _cut(lines: Iterable[str], width: int = WIDTH) -> str:
+    kept = [line if len(line) <= width else f"{line[:width]}…" for line in lines if line.strip()]
     more = [f"… and {len(kept) - LINES} lines more"] if len(kept) > LINES else []
     return "\n".join(kept[:LINES] + more)

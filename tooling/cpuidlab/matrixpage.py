@@ -10,7 +10,7 @@ import jinja2
 from cpuidlab.advice import advice, leads
 from cpuidlab.compare import Changes
 from cpuidlab.comparetext import told
-from cpuidlab.excerpts import Excerpts
+from cpuidlab.excerpts import Excerpts, reason
 from cpuidlab.matrix import Cell, Grid, Place, Row, grid, remarkable, summary
 from cpuidlab.outcome import OUTCOMES, STYLES, Outcome, outcome_of
 from cpuidlab.promises import Group, group_of, title_of, words_of
@@ -65,7 +65,7 @@ def html(
         outcomes=OUTCOMES, used=used, styles=STYLES, verdicts=dict.fromkeys(_verdicts(cells)),
         remarks=_remarks(cells, base), changes=told(changes) if changes else None, records=book.records,
         texts=[(text.title, text.text) for text in book.texts.all],
-        title_of=title_of, words_of=words_of,
+        title_of=title_of, words_of=words_of, reason=reason,
         meanings={key: (one.word, one.meaning, one.letter) for key, one in OUTCOMES.items()},
         verdict_meanings={verdict: style.meaning for verdict, style in STYLES.items()},
     )  # fmt: skip
@@ -92,7 +92,7 @@ class _Book:
     def number(self, cell: Cell) -> int:
         if cell not in self._numbers:
             self._numbers[cell] = len(self.records)
-            self.records.append((cell.reason, self.texts.of(cell)))
+            self.records.append((reason(cell), self.texts.of(cell)))
         return self._numbers[cell]
 
     def shown(self, cell: Cell | None) -> Shown:

@@ -18,7 +18,7 @@ from cpuidlab.promises import title_of
 from cpuidlab.standing import standings
 
 ABOUT = "matrix-header.json"  # what the page shows and matrix.json has no place for
-PROMISE_WIDTH, HOST_WIDTH = 36, 9  # of the terminal's columns
+PROMISE_WIDTH, HOST_WIDTH = 42, 8  # of the terminal's columns; a group's title has to fit
 
 
 def write_all(
@@ -72,7 +72,7 @@ def markdown(cells: Sequence[Cell], *, header: Mapping[str, str] | None = None, 
         _rows(
             ["kernel", "release", "predicted", "probed", "seen by the tests", "which means"],
             [
-                [one.host, ", ".join(one.releases), one.predicted, one.probed, one.told, one.note]
+                [one.host, ", ".join(one.releases), one.predicted, one.probed, one.told, one.meaning]
                 for one in standings(cells, planned)
             ],
         ),
@@ -109,9 +109,9 @@ def first_line(text: str) -> str:
 
 def _part(table: Grid, hosts: Sequence[str]) -> Table:
     shown = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    shown.add_column("promise", min_width=min(PROMISE_WIDTH, 28), max_width=PROMISE_WIDTH)
+    shown.add_column("promise", width=PROMISE_WIDTH)
     for host in hosts:
-        shown.add_column(Text(host.replace("+", "\n+")), min_width=HOST_WIDTH - 2)
+        shown.add_column(Text(host.replace("+", "\n+")), min_width=HOST_WIDTH - 1)
     for group, rows in by_group(table).items():
         shown.add_row(Text(group.title, style="bold underline"))
         for row in rows:

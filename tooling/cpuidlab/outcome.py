@@ -36,7 +36,7 @@ OUTCOMES = {one.key: one for one in (
             ("#0b4a33", "#cdeadb"), ("#c9f0da", "#12402d"), "green"),
     Outcome("partly", "P", "partly refused", "some calls were accepted and some refused",
             ("#38157a", "#e2d7f8"), ("#e2d7f8", "#3d2a6b"), "magenta"),
-    Outcome("ended", "Q", "refused, QEMU ended", "refused, and QEMU ended because of it, with its guest",
+    Outcome("ended", "Q", "QEMU ended", "refused, and QEMU ended because of it, with its guest",
             ("#ffffff", "#1f7a55"), ("#ffffff", "#1f7a55"), "bold green"),
     Outcome("died", "D", "guest died", "accepted, and the guest died of it",
             ("#ffffff", "#7d3a1c"), ("#ffffff", "#8f4520"), "bold red"),

@@ -38,6 +38,13 @@ class Standing:
         return f"{self.seen or 'no known era'}, {count}" if self.agreeing < self.asked else self.seen
 
     @property
+    def meaning(self) -> str:
+        """What the three answers come to."""
+        if self.note or not self.asked:
+            return self.note
+        return "they agree" if self.agreeing == self.asked else "they agree, but not in every cell"
+
+    @property
     def defect(self) -> bool:
         """Whether the era by version is one with a defect, and no probe or test says that it is another one."""
         found = _era(self.predicted)
