@@ -83,18 +83,15 @@ def compare(old: Sequence[Cell], new: Sequence[Cell]) -> Changes:
     # not Grid.columns: a paging mode that was not run on one host has a column there all the same
     old_places, new_places = _places(old), _places(new)
     shared = [place for place in new_places if place in old_places]
-    pairs = [Change(before.find(row, place), after.find(row, place)) for row in rows for place in shared]
-    both = [pair for pair in pairs if _tells(pair.old) and _tells(pair.new)]
-    unseen = [pair for pair in pairs if not _tells(pair.old) and _tells(pair.new)]
-    # told nothing last time: it may have been broken for long, and a night's ERROR must not hide it
-    broken = [pair for pair in unseen if pair.cell.verdict is Verdict.FAIL]
+    found: dict[str, list[Change]] = {}
+    for row, place in ((row, place) for row in rows for place in shared):
+        pair = Change(before.find(row, place), after.find(row, place))
+        found.setdefault(_kind(pair), []).append(pair)
+    kinds = {kind: tuple(found.get(kind, ())) for kind in ("worse", "better", "outcome", "lost", "regained")}
+    both = [pair for pairs in found.values() for pair in pairs if _tells(pair.old) and _tells(pair.new)]
     return Changes(
         moved=_moved(old, new),
-        worse=tuple(pair for pair in pairs if pair in broken or (pair in both and _step(pair) > 0)),
-        better=tuple(pair for pair in both if _step(pair) < 0),
-        outcome=tuple(pair for pair in both if _step(pair) == 0 and _said(pair.old) != _said(pair.new)),
-        lost=tuple(pair for pair in pairs if _tells(pair.old) and not _tells(pair.new)),
-        regained=tuple(pair for pair in unseen if pair not in broken),
+        **kinds,
         new_hosts=tuple(place for place in new_places if place not in old_places),
         lost_hosts=tuple(place for place in old_places if place not in new_places),
         new_promises=tuple(row for row in after.rows if row not in before.rows),
@@ -111,14 +108,18 @@ def _tells(cell: Cell | None) -> bool:
     return cell is not None and cell.verdict in _RANK
 
 
-def _step(pair: Change) -> int:
-    """How many steps for the worse."""
-    assert pair.old and pair.new  # noqa: S101  both tell something
-    return _RANK[pair.new.verdict] - _RANK[pair.old.verdict]
-
-
-def _said(cell: Cell | None) -> str:
-    return cell.observed if cell else ""
+def _kind(pair: Change) -> str:
+    """Which group a cell is in; empty where there is nothing to say of it."""
+    old, new = pair.old, pair.new
+    if new is None or new.verdict not in _RANK:
+        return "lost" if _tells(old) else ""
+    if old is None or old.verdict not in _RANK:
+        # it may have been broken for long; a night's ERROR must not hide it
+        return "worse" if new.verdict is Verdict.FAIL else "regained"
+    step = _RANK[new.verdict] - _RANK[old.verdict]
+    if step:
+        return "worse" if step > 0 else "better"
+    return "outcome" if old.observed != new.observed else ""
 
 
 def _routed(cell: Cell, routes: Mapping[str, str]) -> Cell:
