@@ -17,7 +17,7 @@ from cpuidlab.matrixpage import html
 from cpuidlab.verdict import Verdict
 from test_plugins import CELL
 
-VOID = {"meta", "col", "input", "br"}
+VOID = {"meta", "col", "input", "wbr"}
 
 
 class Page(HTMLParser):

@@ -116,9 +116,9 @@ def _verdicts(cells: Iterable[Cell]) -> list[Verdict]:
 
 
 def _marks(cells: Iterable[Cell]) -> dict[str, dict[Verdict, int]]:
-    """How many cells of each host are no plain PASS, for the head of its column."""
+    """How many cells of each host a reader has to look at, for the head of its column."""
     found: dict[str, dict[Verdict, int]] = {}
-    for cell in remarkable(cells):
+    for cell in (one for one in remarkable(cells) if one.verdict is not Verdict.SKIP):
         count = found.setdefault(cell.host, {})
         count[cell.verdict] = count.get(cell.verdict, 0) + 1
     return found
