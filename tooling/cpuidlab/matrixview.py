@@ -93,7 +93,8 @@ def terminal(cells: Sequence[Cell], planned: Sequence[Place] = (), width: int = 
         _part(table, table.hosts[at : at + fitting]) for at in range(0, len(table.hosts), fitting)
     ]
     advised = [f"{rule.lead} {', '.join(hosts)}." for rule, hosts in leads(advice(cells, planned)).items()]
-    return Stack(*parts, Text(_legend(table), style="dim"), *(Text(line) for line in ("", *advised, "")))
+    modes = f"; A/B: {' and '.join(table.pagings)} differ" if len(table.pagings) > 1 else ""
+    return Stack(*parts, Text(f"{_legend(table)}{modes}", style="dim"), *(Text(line) for line in ("", *advised, "")))
 
 
 def label(row: Row) -> str:
@@ -136,8 +137,7 @@ def _legend(table: Grid) -> str:
     used, verdicts = {outcome_of(cell).key for cell in cells}, {cell.verdict for cell in cells if cell}
     letters = [f"{one.letter} {one.word}" for one in OUTCOMES.values() if one.key in used]
     marks = [f"{style.mark} {verdict}" for verdict, style in STYLES.items() if verdict in verdicts]
-    modes = f"; A/B: {' and '.join(table.pagings)} differ" if len(table.pagings) > 1 else ""
-    return f"{', '.join(letters)}; {', '.join(marks)}{modes}" if cells else ""
+    return f"{', '.join(letters)}; {', '.join(marks)}" if cells else ""
 
 
 def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
