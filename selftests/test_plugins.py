@@ -23,7 +23,7 @@ from cpuidlab.paths import TOOLING
 from cpuidlab.verdict import Verdict
 
 CELL = Cell(
-    "after-run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""
+    "after_run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""
 )
 
 
@@ -198,7 +198,7 @@ def test_half_a_cell_is_none(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("test", "name"),
     [
-        ("tests/test_after_run.py:AfterRun.test_same_model", "after-run/same-model"),
+        ("tests/test_after_run.py:AfterRun.test_same_model", "after_run/same_model"),
         ("/bin/true", "true"),
         ("a.py:test", "a/test"),
     ],

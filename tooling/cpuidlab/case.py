@@ -27,9 +27,9 @@ def read_cell(folder: Path) -> Cell | None:
 
 
 def case_of(test: str) -> str:
-    """A readable name for a test that did not name its case, from FILE:CLASS.METHOD: `after-run/identical`."""
+    """The name of the case of a test that wrote none, from FILE:CLASS.METHOD: `after_run/identical`."""
     found = _TEST.fullmatch(test)
     if not found:
         return test
-    parts = (part.removeprefix("test_").replace("_", "-") for part in found.groups(default=""))
+    parts = (part.removeprefix("test_") for part in found.groups(default=""))
     return "/".join(part for part in parts if part)

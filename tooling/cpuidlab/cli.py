@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cpuidlab",
         description="What does a kernel do when a guest's CPUID changes after its vCPU has run?",
-        epilog="Exit codes: 0 all well, 1 a promise broken, 2 usage, 125 could not be tested.",
+        epilog="Exit codes: 0 all well, 1 a promise broken or a matrix got worse, 2 usage, 125 could not be tested.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="what this machine can do, what is missing, and what mends it")
@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--kcidb", required=True, type=Path, metavar="MATRIX.json", help="as a report for KCIDB")
     export.add_argument("--origin", metavar="NAME", help="the CI system's name in KCIDB (kvm_cpuid_lab)")
     export.set_defaults(run=_export)
+    compare = commands.add_parser("compare", help="what changed between two matrices; exit 1 if anything got worse")
+    compare.add_argument("old", type=Path, metavar="OLD.json", help="the matrix.json of the earlier run")
+    compare.add_argument("new", type=Path, metavar="NEW.json", help="the matrix.json of the later run")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="write the new matrix's page, with what changed")
+    compare.set_defaults(run=_compare)
     for command in (doctor, kernels, sweep, cache):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
     return parser
@@ -98,6 +103,12 @@ def _add_try(commands: Any) -> None:
     trial.add_argument("--cold", action="store_true", help="boot the rig instead of thawing a frozen one")
     trial.add_argument("--evidence", metavar="DIR", default="", help="keep all that was seen in this folder")
     trial.set_defaults(run=_try)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from cpuidlab import comparetext  # noqa: PLC0415
+
+    return comparetext.main(options.old, options.new, options.html)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -1,15 +1,19 @@
 """The compatibility matrix: its cells, matrix.json, the lay-out as a table and the summary in words."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from cpuidlab.eras import upstream
 from cpuidlab.errors import UsageError
+from cpuidlab.promises import group_of
 from cpuidlab.verdict import Verdict
 
 SCHEMA = 1
+_HALF = re.compile("[\ud800-\udfff]")  # JSON can hold half a character; no file and no terminal takes one
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,10 @@ class Grid:
 def read(path: Path) -> tuple[Cell, ...]:
     """The cells of a matrix.json; UsageError where the file is missing or is something else."""
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON: {error}") from error
     if not isinstance(data, dict) or set(data) != {"schema", "cells"} or not isinstance(data["cells"], list):
         raise UsageError(f"{path} is no matrix.json: it should have 'schema' and 'cells', and nothing else")
@@ -88,12 +92,17 @@ def write(cells: Sequence[Cell], path: Path) -> None:
 
 
 def grid(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> Grid:
-    """Lay the cells out, in order of appearance; what is `planned` has its column even where nothing was tested."""
+    """Lay the cells out: promises by their groups, hosts by version, else in order of appearance.
+
+    What is `planned` has its column even where nothing was tested.
+    """
     places = dict.fromkeys([*planned, *((cell.host, cell.paging) for cell in cells)])
     lightest_first = sorted(cells, key=lambda cell: _WEIGHT[cell.verdict], reverse=True)
+    releases = {cell.host: cell.release for cell in cells if cell.release}
+    rows = dict.fromkeys((cell.case, cell.route) for cell in cells)
     return Grid(
-        rows=tuple(dict.fromkeys((cell.case, cell.route) for cell in cells)),
-        hosts=tuple(dict.fromkeys(host for host, _ in places)),
+        rows=tuple(sorted(rows, key=lambda row: group_of(row[0]).rank)),
+        hosts=tuple(sorted(dict.fromkeys(host for host, _ in places), key=lambda host: _age(host, releases))),
         pagings=tuple(sorted({paging for _, paging in places})),
         cells={((cell.case, cell.route), (cell.host, cell.paging)): cell for cell in lightest_first},
     )
@@ -128,14 +137,24 @@ def remarkable(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 _ASIDES = {
-    Verdict.ERROR: "Not all could be tested, the lab failed",
-    Verdict.WARN: "Ahead of the version, by a backport",
     Verdict.KNOWN: "As predicted, but a known defect",
+    Verdict.WARN: "Ahead of the version, by a backport",
+    Verdict.ERROR: "Not all could be tested, the lab failed",
 }
 
 
-def _hosts(cells: Iterable[Cell], verdict: Verdict) -> Counter[str]:
-    return Counter(cell.host for cell in cells if cell.verdict is verdict)
+def _hosts(cells: Sequence[Cell], verdict: Verdict) -> dict[str, int]:
+    """How many cells of that verdict each host has; oldest host first."""
+    count = Counter(cell.host for cell in cells if cell.verdict is verdict)
+    return {host: count[host] for host in grid(cells).hosts if host in count}
+
+
+def _age(host: str, releases: Mapping[str, str]) -> tuple[bool, tuple[int, ...], str]:
+    """What hosts are sorted by: their version, then their name; where nobody knows the version, last."""
+    try:
+        return False, upstream(releases.get(host, host)), host
+    except UsageError:
+        return True, (), host
 
 
 def _list(hosts: Mapping[str, int], word: str) -> str:
@@ -152,6 +171,8 @@ def _cell(raw: object, where: str) -> Cell:
         raise UsageError(f"{where} should have just these keys: {', '.join(field.name for field in fields(Cell))}")
     if not all(isinstance(value, str) for value in raw.values()):
         raise UsageError(f"{where} has a value that is no string")
+    if any(_HALF.search(value) for value in raw.values()):
+        raise UsageError(f"{where} has a value that is no text: half of a surrogate pair")
     if raw["verdict"] not in list(Verdict):
         raise UsageError(f"{where} has the verdict {raw['verdict']!r}; known: {', '.join(Verdict)}")
     return Cell(**{**raw, "verdict": Verdict(raw["verdict"])})

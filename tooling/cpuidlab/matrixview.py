@@ -1,41 +1,24 @@
-"""What the matrix looks like: as Markdown, as one page, and in a terminal."""
+"""What the matrix looks like: as Markdown and in a terminal; the page is matrixpage's. And all of its files."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import jinja2
+from rich.console import Group as Stack
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cpuidlab.matrix import Cell, Grid, Place, grid, remarkable, summary, write
-from cpuidlab.verdict import Verdict
+from cpuidlab.advice import advice, leads
+from cpuidlab.errors import UsageError
+from cpuidlab.matrix import Cell, Grid, Place, Row, grid, remarkable, summary, write
+from cpuidlab.matrixpage import by_group, html
+from cpuidlab.outcome import OUTCOMES, STYLES, outcome_of
+from cpuidlab.promises import title_of
+from cpuidlab.standing import standings
 
-
-@dataclass(frozen=True)
-class Style:
-    """How a verdict looks: a letter for people who do not see the colour, two CSS colours, a rich style."""
-
-    letter: str
-    ink: str
-    paper: str
-    terminal: str
-    meaning: str
-
-
-STYLES = {
-    Verdict.FAIL: Style("F", "#ffffff", "#b3261e", "bold white on red", "a promise is broken"),
-    Verdict.ERROR: Style("E", "#ffffff", "#5b3a8c", "bold magenta", "the lab failed; says nothing about the kernel"),
-    Verdict.WARN: Style(
-        "W", "#3d2c00", "#ffd166", "bold yellow", "behaves as a later era than its version: a backport"
-    ),
-    Verdict.KNOWN: Style(
-        "K", "#0b2f5c", "#b9d9f7", "bold blue", "as predicted, and what is predicted is a known defect"
-    ),
-    Verdict.SKIP: Style("S", "#444444", "#e4e4e4", "dim", "does not apply; the reason says why"),
-    Verdict.PASS: Style("P", "#0b4a33", "#cdeadb", "green", "as promised"),
-}
-UNTESTED = Style("·", "#777777", "#ffffff", "dim", "not tested")
+ABOUT = "matrix-header.json"  # what the page shows and matrix.json has no place for
+PROMISE_WIDTH, HOST_WIDTH = 42, 8  # of the terminal's columns; a group's title has to fit
 
 
 def write_all(
@@ -43,54 +26,78 @@ def write_all(
 ) -> None:
     """Write matrix.json, matrix.md and matrix.html; what is `planned` is shown, tested or not."""
     write(cells, folder / "matrix.json")
-    (folder / "matrix.md").write_text(markdown(cells, header=header, planned=planned))
-    (folder / "matrix.html").write_text(html(cells, header=header, planned=planned))
+    (folder / ABOUT).write_text(json.dumps({"header": dict(header or {}), "planned": list(planned)}, indent=1) + "\n")
+    (folder / "matrix.md").write_text(markdown(cells, header=header, planned=planned), encoding="utf-8")
+    page = html(cells, header=header, planned=planned, folder=folder)
+    (folder / "matrix.html").write_text(page, encoding="utf-8")
+
+
+def read_about(folder: Path) -> tuple[dict[str, str], list[Place]]:
+    """The header and the plan that `write_all` left; nothing where they are not there, UsageError where garbled."""
+    try:
+        data = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        header = {str(name): str(value) for name, value in data["header"].items()}
+        return header, [(str(host), str(paging)) for host, paging in data["planned"]]
+    except OSError:
+        return {}, []
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{folder / ABOUT} is garbled: {type(error).__name__} {error}") from error
 
 
 def markdown(cells: Sequence[Cell], *, header: Mapping[str, str] | None = None, planned: Sequence[Place] = ()) -> str:
     """The matrix as a GitHub table, with the reason of every cell that is no PASS below it."""
     table = grid(cells, planned)
-    rows = [["promise", *(f"{host} {paging}" for host, paging in table.columns)]]
-    rows += [[label(row), *(_said(table.find(row, column)) for column in table.columns)] for row in table.rows]
-    lines = ["| " + " | ".join(plain(text) for text in row) + " |" for row in rows]
-    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    head = ["promise", *(f"{host} {paging}" for host, paging in table.columns)]
+    lines = []
+    for group, rows in by_group(table).items():
+        lines.append([f"**{plain(group.title)}**"] + [""] * len(table.columns))
+        lines += [[plain(label(row)), *(plain(_said(table.find(row, at))) for at in table.columns)] for row in rows]
     facts = [f"- {plain(name)}: {plain(value)}" for name, value in (header or {}).items()]
     reasons = [
         f"- **{cell.verdict}** {plain(f'{cell.case}, {cell.host} {cell.paging}: {first_line(cell.reason)}')}"
         for cell in remarkable(cells)
     ]
-    parts = (["# CPUID change after KVM_RUN"], [plain(summary(cells, planned))], facts, lines, reasons)
+    found = advice(cells, planned)
+    parts = (
+        ["# CPUID change after KVM_RUN"],
+        [plain(summary(cells, planned))],
+        facts,
+        ["## What may a VMM do on this kernel?"],
+        [f"- **{plain(rule.lead)} {plain(', '.join(hosts))}.**" for rule, hosts in leads(found).items()],
+        _rows(
+            ["kernel", "set CPUID again?", "before the first run", "the same again", "another one"],
+            [[one.host, one.rule.short, one.before, one.same, one.changed] for one in found],
+        ),
+        ["## Predicted, probed, seen"],
+        _rows(
+            ["kernel", "release", "predicted", "probed", "seen by the tests", "which means"],
+            [
+                [one.host, ", ".join(one.releases), one.predicted, one.probed, one.told, one.meaning]
+                for one in standings(cells, planned)
+            ],
+        ),
+        ["## Every promise on every kernel"],
+        [plain(_legend(table))],
+        ["| " + " | ".join(map(plain, head)) + " |", "|" + " --- |" * len(head)]
+        + ["| " + " | ".join(line) + " |" for line in lines],
+        reasons,
+    )
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def html(cells: Sequence[Cell], *, header: Mapping[str, str] | None = None, planned: Sequence[Place] = ()) -> str:
-    """The matrix as one self-contained page that can be printed."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cpuidlab"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    table, special = grid(cells, planned), remarkable(cells)
-    return environment.get_template("matrix.html.j2").render(
-        table=table, summary=summary(cells, planned), header=header or {}, styles=STYLES, untested=UNTESTED,
-        heads=_heads(table, cells), label=label, remarkable=special,
-        number={cell: number for number, cell in enumerate(special, start=1)},
-    )  # fmt: skip
-
-
-def terminal(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> Table:
-    """The matrix for a terminal of any width: a line for each promise and host, a column for each paging mode."""
+def terminal(cells: Sequence[Cell], planned: Sequence[Place] = (), width: int = 120) -> RenderableType:
+    """The matrix for a terminal of any width: hosts that do not fit beside each other come in a further table."""
     table = grid(cells, planned)
-    shown = Table("promise", "host", *table.pagings, title=summary(cells, planned), title_justify="left")
-    for row in table.rows:
-        for host in table.hosts:
-            first, last = host == table.hosts[0], host == table.hosts[-1]
-            places = (table.find(row, (host, paging)) for paging in table.pagings)
-            texts = [Text(_said(cell), style=(STYLES[cell.verdict] if cell else UNTESTED).terminal) for cell in places]
-            shown.add_row(Text(label(row) if first else ""), Text(host), *texts, end_section=last)
-    return shown
+    fitting = max(1, (width - PROMISE_WIDTH) // (HOST_WIDTH + 1))
+    parts: list[RenderableType] = [
+        _part(table, table.hosts[at : at + fitting]) for at in range(0, len(table.hosts), fitting)
+    ]
+    advised = [f"{rule.lead} {', '.join(hosts)}." for rule, hosts in leads(advice(cells, planned)).items()]
+    modes = f"; A/B: {' and '.join(table.pagings)} differ" if len(table.pagings) > 1 else ""
+    return Stack(*parts, Text(f"{_legend(table)}{modes}", style="dim"), *(Text(line) for line in ("", *advised, "")))
 
 
-def label(row: tuple[str, str]) -> str:
+def label(row: Row) -> str:
     """A promise's name with its route."""
     case, route = row
     return f"{case} ({route})" if route else case
@@ -101,18 +108,51 @@ def first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def _heads(table: Grid, cells: Sequence[Cell]) -> dict[str, tuple[str, ...]]:
-    """For each host what stands below its name: release, accelerator, predicted era."""
-    heads: dict[str, dict[str, None]] = {host: {} for host in table.hosts}
-    for cell in cells:
-        facts = (cell.release, cell.accel, cell.predicted and f"era {cell.predicted}")
-        heads[cell.host].update(dict.fromkeys(fact for fact in facts if fact))
-    return {host: tuple(facts) for host, facts in heads.items()}
+def _part(table: Grid, hosts: Sequence[str]) -> Table:
+    shown = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    shown.add_column("promise", width=PROMISE_WIDTH)
+    for host in hosts:
+        shown.add_column(Text(host.replace("+", "\n+")), min_width=HOST_WIDTH - 1)
+    for group, rows in by_group(table).items():
+        shown.add_row(Text(group.title, style="bold underline"))
+        for row in rows:
+            marks = (_marks([table.find(row, (host, paging)) for paging in table.pagings]) for host in hosts)
+            shown.add_row(Text(f"  {title_of(row[0])}"), *marks)
+    return shown
+
+
+def _marks(cells: Iterable[Cell | None]) -> Text:
+    """Letter and mark for each paging mode; once where all are alike."""
+    alike = dict.fromkeys((outcome_of(cell), STYLES[cell.verdict] if cell else None) for cell in cells)
+    texts = [
+        Text(f"{outcome.letter}{style.mark if style else ''}", style=style.terminal if style else outcome.terminal)
+        for outcome, style in alike
+    ]
+    return Text("/").join(texts)
+
+
+def _legend(table: Grid) -> str:
+    """What the letters and marks in this table mean."""
+    cells = [table.find(row, column) for row in table.rows for column in table.columns]
+    used, verdicts = {outcome_of(cell).key for cell in cells}, {cell.verdict for cell in cells if cell}
+    letters = [f"{one.letter} {one.word}" for one in OUTCOMES.values() if one.key in used]
+    marks = [f"{style.mark} {verdict}" for verdict, style in STYLES.items() if verdict in verdicts]
+    return f"{', '.join(letters)}; {', '.join(marks)}" if cells else ""
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(map(plain, row)) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + " --- |" * len(head), *lines[1:]]
 
 
 def _said(cell: Cell | None) -> str:
-    """Verdict and observation in words."""
-    return f"{cell.verdict} {cell.observed}".rstrip() if cell else f"{UNTESTED.letter} untested"
+    """Outcome and verdict, in the letters, words and marks of the page."""
+    outcome = outcome_of(cell)
+    return (
+        f"{outcome.letter} {outcome.word} {STYLES[cell.verdict].mark} {cell.verdict}"
+        if cell
+        else (f"{outcome.letter} {outcome.word}")
+    )
 
 
 def plain(text: str) -> str:

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -175,7 +175,7 @@ class Matrix(JobPost):  # type: ignore[misc]
         header = plugins_results.header(plan, job.time_elapsed, unfinished, len(journal.kept))
         matrixview.write_all(cells, folder, header=header, planned=plan.places)
         formats.annotate(folder, plugins_results.by_name(job.result.tests, cells))
-        LOG_UI.info("\n%s", _drawn(matrixview.terminal(cells, plan.places)))
+        LOG_UI.info("\n%s", _drawn(lambda width: matrixview.terminal(cells, plan.places, width)))
         LOG_UI.info(matrix.summary(cells, plan.places))
         for cell in matrix.remarkable(cells):
             where = f"{matrixview.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
@@ -234,14 +234,13 @@ def _exit(text: str, code: int) -> NoReturn:
     raise SystemExit(code) from None
 
 
-def _drawn(table: Any) -> str:
-    """A table as text, in colour where it goes to a terminal."""
+def _drawn(draw: Callable[[int], Any]) -> str:
+    """What `draw` makes for the width there is, as text, in colour where it goes to a terminal."""
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(
         file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120
     )
-    table.title = None  # it would be wrapped to the table's width
-    console.print(table)
+    console.print(draw(console.width))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text

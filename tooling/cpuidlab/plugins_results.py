@@ -1,5 +1,6 @@
 """From Avocado's results to the matrix: every test that was begun has its cell, and a lost one is an ERROR."""
 
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,11 +90,12 @@ def agrees(verdict: Verdict, status: str) -> bool:
 
 
 def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[str, str]:
-    """What stands above the matrix: what was tested with what, when and for how long."""
+    """What stands above the matrix: the three kernels in play, what carried them, when and for how long."""
     setups = [variant.setup for variant in plan.variants]
     hosts = dict.fromkeys(_host(setup.kernel) for setup in setups)
     named = [predicted(one.setup.kernel, one.era, plan.eras).told(one.setup.kernel.label) for one in plan.variants]
     return {
+        "carrier": f"{platform.system()} {platform.release()} on this machine",
         "hosts": ", ".join(hosts),
         **({"predictions": "; ".join(dict.fromkeys(told for told in named if told))} if any(named) else {}),
         "guest": setups[0].guest_kernel.release,
