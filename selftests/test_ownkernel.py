@@ -36,7 +36,8 @@ def bzimage_bytes(text: str = BANNER, flags: int = 1, protocol: int = 0x20F) -> 
 def module(file: Path, depends: str, release: str = RELEASE) -> None:
     """What modinfo, strip and depmod take for a module: an object file with a .modinfo section."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    words = (f"name={file.stem.replace('-', '_')}", f"depends={depends}", f"vermagic={release} SMP mod_unload ")
+    words = [f"name={file.stem.replace('-', '_')}", f"depends={depends}"]
+    words += [f"vermagic={release} SMP mod_unload "] if release else []
     asm = '.section .modinfo,"a"\n' + "".join(f'.asciz "{word}"\n' for word in words)
     subprocess.run(["gcc", "-c", "-x", "assembler", "-o", file, "-"], input=asm, text=True, check=True)
 
@@ -170,6 +171,8 @@ def break_tree(tree: Path, how: str) -> None:
         module(tree / "arch/x86/kvm/kvm.ko", "irqbypass", "6.1.0-older")
     elif how == "folder":
         tree.rename(tree.with_name("elsewhere"))
+    elif how == "nameless":
+        module(tree / "arch/x86/kvm/kvm.ko", "irqbypass", "")
     elif how == "garbage":
         (tree / "arch/x86/kvm/kvm.ko").write_text("no module")
     elif how == "unreadable":
@@ -190,6 +193,7 @@ def break_tree(tree: Path, how: str) -> None:
         ("image", "holds no arch/x86/boot/bzImage; build one there for x86-64: make bzImage modules"),
         ("module", r"kvm\.ko is not built: make bzImage modules"),
         ("release", r"kvm\.ko is of 6\.1\.0-older, the image is of 6\.1\.0-mine"),
+        ("nameless", r"kvm\.ko is of no release at all"),
         ("garbage", "modinfo failed"),
         ("unreadable", "cannot read .*bzImage: Is a directory"),
         ("kvm-amd.ko", r"the kernel lacks kvm_amd: set it in \.config"),

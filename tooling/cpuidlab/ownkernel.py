@@ -148,28 +148,23 @@ def _needed(found: Found, banner: Banner) -> dict[str, Path]:
         for file in new.values():
             if not file.exists():
                 raise UsageError(f"{file} is not built: {BUILD}")
-        _check_release(new, banner)
+        told = _modinfo(new.values())
+        for file, fields in zip(new.values(), told, strict=True):
+            other = (fields.get("vermagic", "").split() or ["no release at all"])[0]
+            if other != banner.release:
+                raise UsageError(f"{file} is of {other}, the image is of {banner.release}: they must be of one build")
         needed |= new
-        wanted = [name for name in _depends(new.values()) if name not in needed]
+        depends = dict.fromkeys(_name(name) for fields in told for name in fields["depends"].split(",") if name)
+        wanted = [name for name in depends if name not in needed]
     return needed
 
 
-def _check_release(modules: Mapping[str, Path], banner: Banner) -> None:
-    for file, magic in zip(modules.values(), _modinfo("vermagic", modules.values()), strict=True):
-        if magic.split()[:1] != [banner.release]:
-            other = magic.split(" ")[0] or "no release at all"
-            raise UsageError(f"{file} is of {other}, the image is of {banner.release}: they must be of one build")
-
-
-def _depends(files: Iterable[Path]) -> list[str]:
-    lines = _modinfo("depends", files)
-    return list(dict.fromkeys(_name(name) for line in lines for name in line.split(",") if name))
-
-
-def _modinfo(field: str, files: Iterable[Path]) -> list[str]:
-    """One line for each file."""
+def _modinfo(files: Iterable[Path]) -> list[dict[str, str]]:
+    """What modinfo tells of each file; one call for all, as unpacking them is what takes time."""
     names = [str(file) for file in files]
-    return command.run(["modinfo", "-F", field, *names], seconds=30).splitlines() if names else []
+    text = command.run(["modinfo", *names], seconds=30) if names else ""
+    parts = re.split(r"(?m)^filename: ", text)[1:]
+    return [{"depends": "", **dict(re.findall(r"(?m)^(\w+): *(.*)$", part))} for part in parts]
 
 
 def _lay_out(into: Path, banner: Banner, found: Found, needed: Mapping[str, Path]) -> None:
