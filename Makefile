@@ -4,11 +4,15 @@
 #   make run [HOSTS=5.10,6.12] [PAGING=npt,shadow] [ARGS="more options of avocado run"]
 #   make matrix [PAGING=npt] [RESUME=last] [ARGS="more options of avocado run"]
 #   make check [SMOKE_ARGS="options of avocado run for the end-to-end smoke"]
+#
+# Two more ask whether the suite itself is any good: make mutants [MUTANTS="NAME ..."], make steady [ROUNDS=20].
 
 HOSTS ?=
 PAGING ?=
 RESUME ?=
 ARGS ?=
+MUTANTS ?=
+ROUNDS ?=
 SMOKE_ARGS ?= --hosts 5.10+warning --paging npt
 SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_run.py
 
@@ -20,7 +24,7 @@ C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/*.c)
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run matrix check lint types selftests smoke benchmark clean
+.PHONY: help setup doctor run matrix check lint types selftests smoke benchmark mutants steady clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -56,6 +60,12 @@ smoke: doctor ## a few end-to-end tests on one host
 
 benchmark: doctor ## the speed figures, as ratios measured in one run
 	@$(BIN)/python benchmarks/run.py
+
+mutants: doctor ## rebuild KVM with one fault at a time and see whether a test notices; MUTANTS="NAME ..." for some
+	@$(BIN)/cpuidlab mutants $(if $(MUTANTS),$(MUTANTS),--markdown docs/mutants.md)
+
+steady: doctor ## the whole suite 20 times on hosts that are whole: not one false alarm; ROUNDS=N
+	@$(BIN)/cpuidlab steady $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## remove what was made in this folder; the cache of kernels and rigs stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis job-results tooling/*.egg-info

@@ -89,6 +89,9 @@ class Apt:
         self.lines.append(line)
         if "download" in line:
             (Path(str(options["cwd"])) / "linux-a_2-1_amd64.deb").touch()
+        if "--download-only" in line:
+            folder = next(word for word in line if word.startswith("Dir::Cache::archives=")).partition("=")[2]
+            (Path(folder) / "gcc-14_14-1_amd64.deb").touch()
         if "update" in line and self.fails:
             raise LabError("apt-get failed", evidence=self.fails)
         if "pkgnames" in line:
@@ -167,5 +170,16 @@ def test_fetch_asks_for_exact_versions_and_leaves_no_debs(apt: Apt, tmp_path: Pa
     aptfetch.fetch(SUITE, {"linux-a": "2-1"}, tmp_path / "out")
     download, unpack = apt.lines[-2:]
     assert download[-2:] == ["download", "linux-a=2-1"]
+    assert unpack[:2] == ["dpkg-deb", "-x"] and unpack[-1] == str(tmp_path / "out")
+    assert [path.name for path in tmp_path.glob("out*")] == ["out"]
+
+
+def test_whole_asks_the_mirror_anew_and_unpacks_what_comes(apt: Apt, tmp_path: Path) -> None:
+    aptfetch.packages(SUITE)
+    apt.lines.clear()
+    aptfetch.fetch_whole(SUITE, ["gcc-14", "make"], tmp_path / "out")
+    assert any("update" in line for line in apt.lines)
+    install, unpack = apt.lines[-2:]
+    assert install[-3:] == ["install", "gcc-14", "make"] and "--no-install-recommends" in install
     assert unpack[:2] == ["dpkg-deb", "-x"] and unpack[-1] == str(tmp_path / "out")
     assert [path.name for path in tmp_path.glob("out*")] == ["out"]

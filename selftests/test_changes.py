@@ -1,5 +1,7 @@
 """Named changes: each does exactly what it says, and says so where it cannot."""
 
+from dataclasses import replace
+
 import pytest
 from cpuidlab.changes import CHANGES, VENDORS, known, parse
 from cpuidlab.cpuid import Entry, diff, find, get_field
@@ -28,6 +30,7 @@ def written(name: str) -> str:
         ("kvm_leaf", ["leaf 0x40000001 EAX: 0x0100007b -> 0x0100003b (kvm_pv_eoi 1 -> 0)"]),
         ("reordered", ["the entries are in another order"]),
         ("one_less", ["leaf 0x8000001f: removed"]),
+        ("hypervisor=off", ["leaf 0x1 ECX: 0xfefa3203 -> 0x7efa3203 (hypervisor 1 -> 0)"]),
         ("flags", ["leaf 0x8000001f flags: 0x0 -> 0x2"]),
         ("padding", ["leaf 0x8000001f padding: (0, 0, 0) -> (1, 2, 3)"]),
         (
@@ -49,6 +52,8 @@ def test_change_does_just_that(text: str, lines: list[str]) -> None:
 def test_shapes() -> None:
     assert parse("one_more").apply(EPYC) == (*EPYC, Entry(0, 0, 0, 0, 0, 0, 0))
     assert parse("empty").apply(EPYC) == ()
+    assert parse("function").apply(EPYC) == (*EPYC[:-1], replace(EPYC[-1], function=0x8000101F))
+    assert parse("index").apply(EPYC) == (*EPYC[:-1], replace(EPYC[-1], index=0x1000))
 
 
 def test_vendor_is_told_in_both_leaves() -> None:

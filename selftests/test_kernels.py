@@ -228,3 +228,26 @@ def test_missing_patches() -> None:
         patches.find("/no/such.patch")
     with pytest.raises(UsageError, match="named ones: warning"):
         patches.find("warnig")
+
+
+def test_a_patch_says_in_its_head_what_it_stands_on(tmp_path: Path) -> None:
+    path = tmp_path / "fault.patch"
+    path.write_text("Host: 5.10+warning\n\n--- a/x\n")
+    patch = patches.find(str(path))
+    assert (patch.era, patch.series, patch.label) == ("warn", ("5.10",), "warning+fault")
+    assert patch.files == (patches.find("warning").path, path)
+    with pytest.raises(UsageError, match=r"for kernel 5\.10, not for 6\.1"):
+        patch.check_series("6.1")
+    path.write_text("Host: 6.1\n\n--- a/x\n")
+    patch = patches.find(str(path))
+    assert (patch.era, patch.series, patch.label, patch.files) == (None, ("6.1",), "fault", (path,))
+    path.write_text("Subject: a fix\n\n--- a/x\n")
+    assert patches.find(str(path)) == patches.Patch("fault", path)
+
+
+@pytest.mark.parametrize("host", ["5.10+nothing", "local", "nonsense", "5.10+/some.patch"])
+def test_a_head_that_names_no_host_of_ours(tmp_path: Path, host: str) -> None:
+    path = tmp_path / "fault.patch"
+    path.write_text(f"Host: {host}\n\n--- a/x\n")
+    with pytest.raises(UsageError):
+        patches.find(str(path))

@@ -48,6 +48,11 @@ class Changes(PromiseTest):
         """The number of logical processors changed: harmless to paging, and refused all the same (feb627e8d6f6)."""
         self._change("topology")
 
+    def test_hypervisor_off(self) -> None:
+        """The bit that tells a guest of its hypervisor cleared: it was read at boot alone, and is refused all the same
+        (feb627e8d6f6)."""
+        self._change("hypervisor=off")
+
     def test_kvm_leaf(self) -> None:
         """A feature bit of KVM's own leaf 0x40000001 changed: refused as any other (feb627e8d6f6)."""
         self._change("kvm_leaf")

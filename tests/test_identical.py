@@ -57,6 +57,14 @@ class NotIdentical(PromiseTest):
         """No entries at all are a changed CPUID after KVM_RUN (c6617c61e8fe)."""
         self._shape("empty")
 
+    def test_function(self) -> None:
+        """Another leaf number of one entry is a changed CPUID after KVM_RUN (c6617c61e8fe)."""
+        self._shape("function")
+
+    def test_index(self) -> None:
+        """Another subleaf number of one entry is a changed CPUID after KVM_RUN (c6617c61e8fe)."""
+        self._shape("index")
+
     def test_flags(self) -> None:
         """Other flags of one entry are a changed CPUID after KVM_RUN (c6617c61e8fe)."""
         self._shape("flags")

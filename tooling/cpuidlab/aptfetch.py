@@ -7,8 +7,9 @@ own, so that only the suites which are needed are ever asked for.
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,11 +111,26 @@ def fetch(suite: Suite, wanted: Mapping[str, str], into: Path) -> None:
     with suite.lock():
         pairs = [f"{name}={version}" for name, version in wanted.items()]
         _apt(suite, "get", "download", *pairs, seconds=DOWNLOAD_SECONDS, cwd=downloads)
+    _unpack(downloads, into)
+
+
+def fetch_whole(suite: Suite, names: Sequence[str], into: Path) -> None:
+    """Download the suite's packages of these names with all that they depend on, and unpack them into `into`."""
+    packages(suite, max_age=0)  # else the list may name what the mirror has no more
+    downloads = into.with_name(into.name + ".debs")
+    (downloads / "partial").mkdir(parents=True)
+    options = ["-y", "--download-only", "--no-install-recommends", "-o", f"Dir::Cache::archives={downloads}/"]
+    with suite.lock():
+        _apt(suite, "get", *options, "install", *names, seconds=DOWNLOAD_SECONDS)
+    _unpack(downloads, into)
+
+
+def _unpack(downloads: Path, into: Path) -> None:
     into.mkdir(exist_ok=True)
     for package in sorted(downloads.glob("*.deb")):
         command.run(["dpkg-deb", "-x", str(package), str(into)], seconds=300)
         package.unlink()
-    downloads.rmdir()
+    shutil.rmtree(downloads)
 
 
 def _listing(suite: Suite) -> Path:

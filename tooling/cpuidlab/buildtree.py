@@ -29,21 +29,29 @@ def unpack(release: str, version: str, suite: Suite, roles: Sequence[str], folde
 
 
 def mend(folder: Path) -> None:
-    """Point the tree's absolute include at the place where it lies now; an unchanged file stays untouched."""
+    """Point the tree's absolute paths at the place where it lies now; an unchanged file stays untouched."""
     makefile = folder / "usr/src/headers/Makefile"
-    include = f"include {folder}/usr/src/common/Makefile\n"
-    if makefile.read_text() != include:
-        makefile.write_text(include)
+    before = makefile.read_text()
+    lines = [f"include {folder}/usr/src/common/Makefile"]
+    if "KBUILD_OUTPUT=" in before:  # since 6.13
+        lines.insert(0, f"KBUILD_OUTPUT={folder}/usr/src/headers")
+    after = "".join(f"{line}\n" for line in lines)
+    if after != before:
+        makefile.write_text(after)
 
 
 def compiler(folder: Path) -> str:
     """The compiler that the kernel was built with if it is installed, else the best one that is."""
-    variables = (folder / "usr/src/headers/.kernelvariables").read_text()
-    named: list[str] = re.findall(r"\bgcc-\d+", variables)
-    for name in (*named, *COMPILERS):
+    for name in (*named_compilers(folder), *COMPILERS):
         if shutil.which(name):
             return name
     raise UsageError("gcc is not installed; 'make setup' installs what is needed")
+
+
+def named_compilers(folder: Path) -> list[str]:
+    """The compiler that the kernel was built with, as its headers name it."""
+    variables = (folder / "usr/src/headers/.kernelvariables").read_text()
+    return re.findall(r"\bgcc-\d+", variables)
 
 
 def first_error(output: str, root: Path) -> str | None:

@@ -126,6 +126,7 @@ CHANGES: dict[str, _Row] = {
     "smep": _off("smep"),
     "smap": _off("smap"),
     "la57": _off("la57"),
+    "hypervisor": _off("hypervisor"),
     "vendor": _Row("intel|amd", "the vendor (leaves 0x0 and 0x80000000) becomes {}", _vendor),
     "apicid": _Row("", "the top bit of the initial APIC id is flipped", lambda _: lambda m: _flip(m, "apicid", 0x80)),
     "topology": _Row(
@@ -137,6 +138,12 @@ CHANGES: dict[str, _Row] = {
     "one_more": _Row("", "a zero entry is added", lambda _: lambda model: (*model, Entry(0, 0, 0, 0, 0, 0, 0))),
     "one_less": _Row("", "the last entry is dropped", _with_last(lambda _: ())),
     "empty": _Row("", "the model has no entries", lambda _: lambda _model: ()),
+    "function": _Row(
+        "", "the last entry belongs to another leaf", _with_last(lambda e: (replace(e, function=e.function ^ 0x1000),))
+    ),
+    "index": _Row(
+        "", "the last entry belongs to another subleaf", _with_last(lambda e: (replace(e, index=e.index ^ 0x1000),))
+    ),
     "flags": _Row(
         "", "the last entry's stateful flag is flipped", _with_last(lambda e: (replace(e, flags=e.flags ^ STATEFUL),))
     ),

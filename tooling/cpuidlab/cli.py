@@ -86,6 +86,19 @@ def _parser() -> argparse.ArgumentParser:
     compare.set_defaults(run=_compare)
     for command in (doctor, kernels, sweep, cache):
         command.add_argument("--json", action="store_true", help="plain data on standard output")
+    mutants = commands.add_parser("mutants", help="rebuild KVM with one fault at a time and see whether a test notices")
+    mutants.add_argument("names", nargs="*", metavar="NAME", help="the mutants to hunt; all where none is named")
+    mutants.add_argument("--list", action="store_true", help="show them, with what each breaks, and do nothing")
+    mutants.add_argument("--build", action="store_true", help="compile them, and run nothing")
+    mutants.add_argument("--json", type=Path, metavar="FILE", help="write the results as plain data")
+    mutants.add_argument("--markdown", type=Path, metavar="FILE", help="write the results as a page")
+    mutants.set_defaults(run=_mutants)
+    steady = commands.add_parser(
+        "steady", help="the whole suite again and again on hosts that are whole: no false alarm"
+    )
+    steady.add_argument("--rounds", type=int, default=20, metavar="N", help="how often (default: 20)")
+    steady.add_argument("--hosts", metavar="HOST,...", help="other hosts than one that warns and one that refuses")
+    steady.set_defaults(run=_steady)
     return parser
 
 
@@ -178,3 +191,33 @@ def _export(options: argparse.Namespace) -> int:
 
     print(kcidb.export(options.kcidb, options.origin or kcidb.ORIGIN))
     return 0
+
+
+def _mutants(options: argparse.Namespace) -> int:
+    from cpuidlab import hunt, huntview, jobs, mutants  # noqa: PLC0415
+
+    chosen = mutants.shipped(options.names)
+    if options.list:
+        for mutant in chosen:
+            print(f"{mutant.host:13} {mutant.name:25} {mutant.breaks}")
+        return 0
+    for file in (options.json, options.markdown):
+        if file and not file.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder for {file}")
+    if options.build:
+        results = hunt.build(chosen)
+        print(huntview.summary(results))
+        return hunt.exit_code(results)
+    results = hunt.hunt(chosen, jobs.new_folder("mutants"))
+    for file, write in ((options.json, huntview.to_json), (options.markdown, huntview.markdown)):
+        if file:
+            file.write_text(write(results))
+    print(huntview.table(results))
+    print(huntview.summary(results))
+    return hunt.exit_code(results)
+
+
+def _steady(options: argparse.Namespace) -> int:
+    from cpuidlab import steady  # noqa: PLC0415
+
+    return steady.main(options.rounds, options.hosts or steady.HOSTS)

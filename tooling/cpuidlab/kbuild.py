@@ -7,12 +7,13 @@ patch compiles just what it touches; make tells that by time stamps, so the tree
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from cpuidlab import buildtree, command, store
+from cpuidlab import buildtree, command, store, toolchain
 from cpuidlab.aptfetch import Suite
 from cpuidlab.errors import LabError, UsageError
 
@@ -70,18 +71,19 @@ def tree_of(target: Target) -> Tree:
     return Tree(store.made("kbuild", target.release, inputs, lambda folder: _unpack(target, folder)))
 
 
-def rebuild(target: Target, patch: Path, into: Path) -> None:
-    """Fill `into` with lib/modules/RELEASE where the KVM modules are built with the patch file.
+def rebuild(target: Target, patches: Sequence[Path], into: Path) -> None:
+    """Fill `into` with lib/modules/RELEASE where the KVM modules are built with the patch files, one on the other.
 
     Raises UsageError where the patch does not apply or compile, LabError where the build itself fails.
     """
     tree = tree_of(target)
     source = into / "source"
     shutil.copytree(tree.pristine, source)
-    apply(patch, source)
+    for patch in patches:
+        apply(patch, source)
     with FileLock(str(tree.folder) + ".lock", timeout=store.LOCK_SECONDS):
         _sync(source, tree.common)
-        _compile(tree, target, patch)
+        _compile(tree, target, patches[-1])
         _install(tree, target, into)
     shutil.rmtree(source)
 
@@ -150,7 +152,7 @@ def _sync(source: Path, into: Path) -> None:
 def _compile(tree: Tree, target: Target, patch: Path) -> None:
     buildtree.mend(tree.folder)  # it has its final place only now
     kvm = tree.common / "arch/x86/kvm"
-    make = ["make", "-C", str(tree.headers), f"M={kvm}", f"CC={buildtree.compiler(tree.folder)}", *OPTIONS]
+    make = toolchain.command(tree.folder, target.release, ["make", "-C", str(tree.headers), f"M={kvm}", *OPTIONS])
     if tree.unfinished.exists():
         command.run([*make, "clean"], seconds=120)
     tree.unfinished.touch()

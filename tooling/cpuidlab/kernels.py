@@ -137,11 +137,12 @@ def renew(bases: Sequence[str]) -> list[str]:
 
 
 def _patched(kernel: Kernel, patch: patches.Patch) -> Kernel:
-    label = f"{kernel.label}+{patch.name}"
-    inputs = {"kernel": kernel.digest, "patch": store.file_digest(patch.path), "recipe": kbuild.RECIPE}
+    label = f"{kernel.label}+{patch.label}"
+    digests = " ".join(store.file_digest(path) for path in patch.files)
+    inputs = {"kernel": kernel.digest, "patch": digests, "recipe": kbuild.RECIPE}
     suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
     target = kbuild.Target(kernel.release, kernel.version, suite, kernel.modules)
-    folder = store.made("patched", label, inputs, lambda into: kbuild.rebuild(target, patch.path, into))
+    folder = store.made("patched", label, inputs, lambda into: kbuild.rebuild(target, patch.files, into))
     modules = folder / "lib/modules" / kernel.release
     return replace(kernel, label=label, modules=modules, digest=folder.name, patch=patch.name)
 

@@ -1,9 +1,12 @@
 """The patches that KVM can be rebuilt with: the project's own, by name, and anybody's, by path."""
 
+import email.parser
 import tomllib
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
+from cpuidlab import hostspec
 from cpuidlab.errors import UsageError
 from cpuidlab.paths import TOOLING
 
@@ -13,7 +16,7 @@ FOLDER = TOOLING / "patches"
 @dataclass(frozen=True)
 class Patch:
     """A patch file. `era` is the era that a kernel with it is predicted to belong to, None if nobody knows; `series`
-    are the kernel series that it is written for, empty for any."""
+    are the kernel series that it is written for, empty for any; `on` is the patch that it is written on top of."""
 
     name: str
     path: Path
@@ -21,6 +24,17 @@ class Patch:
     series: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
     description: str = ""
+    on: "Patch | None" = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The patch files in the order in which they are applied."""
+        return (*(self.on.files if self.on else ()), self.path)
+
+    @property
+    def label(self) -> str:
+        """What the kernel's label gets after its `+`."""
+        return f"{self.on.label}+{self.name}" if self.on else self.name
 
     def check_series(self, series: str) -> None:
         """Raise UsageError where the patch is not for this kernel series."""
@@ -48,9 +62,26 @@ def find(text: str) -> Patch:
         return own[text]
     path = Path(text).expanduser()
     if path.is_file():
-        return Patch(path.stem, path.resolve())
+        return _from_file(path.resolve())
     if "/" in text or path.suffix:
         raise UsageError(f"there is no patch file {path}")
     raise UsageError(
         f"there is no patch named '{text}'; named ones: {', '.join(sorted(own))}; or give a path to a file"
     )
+
+
+def head(path: Path) -> Message:
+    """The `Name: text` lines at the beginning of a patch file, which a tool that applies it passes over."""
+    return email.parser.Parser().parsestr(path.read_text(errors="replace"), headersonly=True)
+
+
+def _from_file(path: Path) -> Patch:
+    """A patch file; one whose head says `Host: 5.10+warning` is for that series and on top of that patch of ours."""
+    text = head(path)["Host"]
+    if text is None:
+        return Patch(path.stem, path)
+    host = hostspec.parse(text.strip())
+    under = named().get(host.patch) if host.patch else None
+    if host.kind != "debian" or (host.patch and under is None):
+        raise UsageError(f"{path} is said to be for host '{text}': that is no series with or without a named patch")
+    return Patch(path.stem, path, era=under.era if under else None, series=(host.base,), on=under)

@@ -54,7 +54,7 @@ def check_route(route: str) -> None:
     """Raise UsageError for any route but the hook."""
     if route != "hook":
         raise UsageError(
-            f"route '{route}' cannot be tried: only the hook can set any CPUID; unproven/test_replug.py goes by replug"
+            f"route '{route}' cannot be tried: only the hook can set any CPUID; tests/test_replug.py goes by replug"
         )
 
 

@@ -1,0 +1,38 @@
+"""Running `avocado run` as a user would, and reading the matrix that it leaves."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpuidlab import command, matrix
+from cpuidlab.errors import LabError
+from cpuidlab.matrix import Cell
+from cpuidlab.paths import PROJECT
+
+RESULTS = PROJECT / "job-results"
+
+
+def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, seconds: float) -> tuple[Cell, ...]:
+    """Run the tests on the hosts; `into` is a new folder for Avocado's results, `more` are further options.
+
+    Raises LabError where the job leaves no matrix.
+    """
+    avocado = Path(sys.executable).with_name("avocado")
+    line = [str(avocado), "run", *tests, "--hosts", hosts, "--paging", paging, "--job-results-dir", str(into), *more]
+    try:
+        command.run(line, seconds=seconds, cwd=PROJECT)
+        failure = LabError(f"avocado left no matrix in {into}")
+    except LabError as error:  # a broken promise is an exit code too
+        failure = error
+    left = sorted(into.glob("job-*/matrix.json"))
+    if not left:
+        raise failure
+    return matrix.read(left[-1])
+
+
+def new_folder(name: str) -> Path:
+    """A new folder below job-results, with the time in its name."""
+    folder = RESULTS / f"{name}-{time.strftime('%Y-%m-%dT%H.%M.%S')}"
+    folder.mkdir(parents=True)
+    return folder

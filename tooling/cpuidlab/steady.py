@@ -1,0 +1,51 @@
+"""False alarms: the whole suite, time after time, on hosts that keep their promises; each must pass each time."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from cpuidlab import jobs
+from cpuidlab.errors import UsageError
+from cpuidlab.hunt import SUITE_SECONDS
+from cpuidlab.matrix import Cell
+from cpuidlab.matrixview import first_line
+from cpuidlab.mutants import whole_suite
+from cpuidlab.setups import PAGINGS
+from cpuidlab.verdict import Verdict
+
+HOSTS = "5.10+warning,6.1"  # one that warns, one that refuses
+ALARMS = (Verdict.FAIL, Verdict.WARN, Verdict.ERROR)
+
+
+def main(rounds: int, hosts: str = HOSTS) -> int:
+    """Run that many rounds and print each; 0 without an alarm, 1 where a test said FAIL or WARN, 125 where ERROR."""
+    if rounds < 1:
+        raise UsageError(f"--rounds {rounds}: at least one")
+    folder = jobs.new_folder("steady")
+    cells: list[Cell] = []
+    for number in range(1, rounds + 1):
+        new = jobs.run(whole_suite(), hosts, ",".join(PAGINGS), folder / str(number), seconds=SUITE_SECONDS)
+        print(f"round {number} of {rounds}: {counted(new)}", flush=True)
+        for cell in alarms(new):
+            print(f"  {cell.verdict} {cell.case}, {cell.host} {cell.paging}: {first_line(cell.reason)}", flush=True)
+        cells += new
+    print(f"{rounds} rounds on {hosts}: {counted(cells)}; {len(alarms(cells))} false alarms; all in {folder}")
+    return exit_code(cells)
+
+
+def alarms(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells that should not be."""
+    return tuple(cell for cell in cells if cell.verdict in ALARMS)
+
+
+def counted(cells: Sequence[Cell]) -> str:
+    """How many of each verdict, in words."""
+    counts = Counter(cell.verdict for cell in cells)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]) or "no test ran"
+
+
+def exit_code(cells: Sequence[Cell]) -> int:
+    """As for `avocado run`, and a WARN counts as a FAIL: here nothing has been backported."""
+    verdicts = {cell.verdict for cell in cells}
+    if verdicts & {Verdict.FAIL, Verdict.WARN}:
+        return 1
+    return 125 if Verdict.ERROR in verdicts or Verdict.PASS not in verdicts else 0
