@@ -2,10 +2,14 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from cpuidlab.carrier import PANIC, _copy_sparse
+from cpuidlab import carrier, store
+from cpuidlab.carrier import PANIC, Boot, TcgMachine, _copy_sparse
+from cpuidlab.waiting import Deadline
 
 BLOCK = 64 * 1024
 
@@ -89,3 +93,24 @@ def test_a_disk_that_fills_up_under_the_last_piece(monkeypatch: pytest.MonkeyPat
 def test_panics(line: str, told: str | None) -> None:
     found = PANIC.search(f"LAB: begins\r\n{line}\r\nmore\r\n")
     assert (found and found[0]) == told
+
+
+def test_what_is_thawed_is_used_until_its_qemu_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def spawn(_: object, descriptors: tuple[int, ...], _stderr: int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(["sleep", "60"], pass_fds=descriptors)
+
+    qmp = SimpleNamespace(execute=lambda *_, **__: {"status": "completed"}, watch=lambda: None, close=lambda: None)
+    monkeypatch.setattr(carrier, "_spawn", spawn)
+    monkeypatch.setattr(carrier, "Qmp", lambda *_: qmp)
+    (tmp_path / "ram").touch()
+    machine = TcgMachine("host", Boot(Path("/k"), Path("/i"), ""), Deadline.after(9), tmp_path)
+    try:
+        assert store.is_used(tmp_path)
+        assert not store.drop(tmp_path)
+        os.close(machine._memory)  # now as if only QEMU had it
+        machine._memory = -1
+        assert store.is_used(tmp_path)
+    finally:
+        machine.stop()
+    machine.stop()
+    assert not store.is_used(tmp_path)

@@ -55,7 +55,7 @@ def test_whatever_changes(tmp_path: Path, before: list[int], after: list[int]) -
     assert (tmp_path / "again").read_bytes() == new.read_bytes()
 
 
-@pytest.mark.parametrize("harm", ["cut", "flip", "other image", "gone", "empty"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "other image", "gone", "empty", "more"])
 def test_what_is_not_whole_is_told(tmp_path: Path, harm: str) -> None:
     image = tmp_path / "image"
     image.write_bytes(noise(9, 9999) + noise(1))
@@ -70,6 +70,8 @@ def test_what_is_not_whole_is_told(tmp_path: Path, harm: str) -> None:
         stage.write_bytes(content)
     if harm == "other image":
         image.write_bytes(noise(2, 99999))
+    if harm == "more":
+        stage.write_bytes(content + b"something else")
     if harm == "gone":
         stage.unlink()
     if harm == "empty":
