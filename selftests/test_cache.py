@@ -99,6 +99,19 @@ def test_room_is_made_by_thawable_rigs_alone() -> None:
     assert names() == {"thawable/just now", "rigs/packed"}
 
 
+def test_room_is_made_by_what_is_stale_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_drop_older", lambda _: None)
+    stale, young = put("rigs", "a", "1", size=40960, age=LONG_AGO), put("rigs", "a", "2", size=40960, age=60)
+    put("rigs", "a", "3", size=40960)
+    thawable = put(cache.THAWABLE, "t", "1", size=40960, age=900)
+    cache.make_room(4 * 40960)
+    assert stale.exists()
+    cache.make_room(3 * 40960)
+    assert [path.exists() for path in (stale, young, thawable)] == [False, True, True]
+    cache.make_room(0)
+    assert [path.exists() for path in (young, thawable)] == [True, False]
+
+
 @pytest.mark.parametrize("age", [60, LONG_AGO])
 def test_an_older_one_goes_when_a_new_one_is_made_unless_it_was_used_lately(age: float) -> None:
     old, other = put("rigs", "a", "1", age=age), put("rigs", "b", "1", age=LONG_AGO)

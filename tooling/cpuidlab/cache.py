@@ -14,7 +14,7 @@ from cpuidlab.errors import UsageError
 from cpuidlab.paths import cache_dir
 
 THAWABLE = "thawable"  # frozen rigs laid out to be thawed; any of them can be laid out again in seconds
-# The whole cache, below which thawable rigs may stay. Where the rest alone is larger, those in use stay.
+# Of the whole cache: what is laid out to be thawed stays as long as there is room for it.
 BUDGET_BYTES = 5_200_000_000
 JUST_NOW_SECONDS = 60  # whoever was told of a thawable rig has opened it by then
 _CHEAP_FIRST = (THAWABLE, "probes", "rigs", "probe", "hook", "images", "patched", "kbuild", "headers", "kernels")
@@ -45,10 +45,13 @@ def entries() -> list[Entry]:
 
 
 def make_room(budget: int = BUDGET_BYTES) -> None:
-    """Drop thawable rigs, the longest unused first, until the cache is within its budget."""
-    there, before = entries(), time.time() - JUST_NOW_SECONDS
-    idle = [entry for entry in there if entry.kind == THAWABLE and entry.used < before]
-    _shrink(idle, _sum(there) - budget)
+    """Where the cache is over its budget, drop what is stale and has been so for a while, of every kind, and then
+    thawable rigs, the longest unused first."""
+    there, now = entries(), time.time()
+    too_much = _sum(there) - budget
+    gone = _shrink([e for e in there if e.stale and e.is_made and e.used < now - store.YOUNG_SECONDS], too_much)
+    idle = [e for e in there if e.kind == THAWABLE and e.used < now - JUST_NOW_SECONDS and e not in gone]
+    _shrink(idle, too_much - _sum(gone))
 
 
 def prune(everything: bool = False, max_size: int | None = None) -> list[Entry]:
