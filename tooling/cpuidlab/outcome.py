@@ -85,6 +85,13 @@ _BY_WORD = (
     ("guest unstable", "harmed"),
     ("missed fault", "missed"),
 )
+# What a test that makes its calls by itself notes of all of them together; a sweep of every bit does.
+_BY_NOTE = {
+    "all refused but what KVM keeps itself": "refused",
+    "all taken but what KVM checks": "silent",
+    "stable": "stable",
+    "nothing changed": "stable",
+}
 
 
 def outcome_of(cell: Cell | None) -> Outcome:
@@ -113,4 +120,4 @@ def _seen(cell: Cell) -> str:
     for word, key in _BY_WORD:
         if word in words:
             return "ended" if key == "died" and answer == "refused" else key
-    return answer or ("stable" if words[0] in ("stable", "nothing changed") else "other")
+    return answer or _BY_NOTE.get(words[0], "other")
