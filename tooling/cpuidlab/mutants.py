@@ -15,7 +15,7 @@ from cpuidlab.paths import PROJECT, TOOLING
 from cpuidlab.setups import PAGINGS
 
 FOLDER = TOOLING / "mutants"
-SUITE = ("tests", "unproven")  # a test keeps its reference when it moves from one to the other
+SUITE = "tests"
 HEADERS = {"Breaks", "Host", "Killers", "Equivalent"}
 
 
@@ -68,17 +68,16 @@ def read(path: Path) -> Mutant:
 
 
 def locate(test: str) -> str:
-    """Where the test lies, for Avocado: its reference with the folder; UsageError where no folder has its file."""
+    """Where the test lies, for Avocado: its reference with the folder; UsageError where that has no such file."""
     file = test.partition(":")[0]
-    for folder in SUITE:
-        if (PROJECT / folder / file).is_file():
-            return f"{folder}/{test}"
-    raise UsageError(f"there is no {file} in {' or '.join(SUITE)}")
+    if not (PROJECT / SUITE / file).is_file():
+        raise UsageError(f"there is no {file} in {SUITE}")
+    return f"{SUITE}/{test}"
 
 
 def whole_suite() -> tuple[str, ...]:
     """All tests, for Avocado."""
-    return tuple(f"{folder}/" for folder in SUITE if any((PROJECT / folder).glob("test_*.py")))
+    return (f"{SUITE}/",)
 
 
 def _killer(line: str, path: Path) -> Killer:

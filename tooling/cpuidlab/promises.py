@@ -11,7 +11,6 @@ from typing import Literal, get_args
 from cpuidlab.paths import PROJECT, TOOLING
 
 Question = Literal["before", "same", "pending", "changed"]
-FOLDERS = ("tests", "unproven")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def words_of(case: str) -> str:
 @cache
 def _docstrings(stem: str) -> dict[str, str]:
     """Test name -> docstring, for one test file; its code is read, not run."""
-    names = [PROJECT / folder / f"test_{stem}.py" for folder in FOLDERS] if stem.isidentifier() else []
+    names = [PROJECT / "tests" / f"test_{stem}.py"] if stem.isidentifier() else []
     return {
         node.name.removeprefix("test_"): " ".join((ast.get_docstring(node) or "").split())
         for node in (node for path in names if path.is_file() for node in ast.walk(_parsed(path)))
