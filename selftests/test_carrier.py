@@ -107,8 +107,7 @@ def test_what_is_thawed_is_used_until_its_qemu_ends(monkeypatch: pytest.MonkeyPa
     try:
         assert store.is_used(tmp_path)
         assert not store.drop(tmp_path)
-        os.close(machine._memory)  # now as if only QEMU had it
-        machine._memory = -1
+        machine._memory.close()  # now as if only QEMU had it
         assert store.is_used(tmp_path)
     finally:
         machine.stop()
