@@ -121,7 +121,7 @@ def _same(same: Sequence[Cell], pending: Sequence[Cell], suspect: bool) -> str:
         return f"{usual} Its version is known to refuse it at times, after a reset for one; not tested here."
     if late & {"refused", "partly"} and any(answer_of(cell) in ("silent", "warned") for cell in same):
         errno = " or ".join(sorted({errno_of(cell) for cell in pending} - {""}))
-        spoilt = any("wrong model" in cell.observed for cell in pending)
+        spoilt = any("stale" in cell.observed for cell in pending)
         end = ", and the CPUID that KVM then reports is wrong" if spoilt else ""
         return (
             f"Not safely: usually accepted, but refused with {errno} while KVM has an update pending, as after a "
