@@ -3,12 +3,10 @@
 from contextlib import suppress
 from typing import Any
 
-from cpuidlab import fate
 from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.story import Story
 
 BRING_UP_SECONDS = 5.0
-LOOK_SECONDS = 1.0
 ONLINE = "/sys/devices/system/cpu/cpu{}/online"
 
 
@@ -36,21 +34,6 @@ def set_osxsave(story: Story) -> None:
     story.rig.guest.run("insmod /lib/cpuidprobe.ko && echo osxsave >/proc/cpuidprobe", story.deadline)
     story.stop()
     story.look_again()
-
-
-def await_panic(story: Story) -> str:
-    """Let the guest boot until its kernel panics, stop it there for good, and return what it said."""
-
-    def looked() -> str | None:
-        story.deadline.within(LOOK_SECONDS).sleep()  # each look is a program in the host
-        words = fate.last_words(story.rig.files()["guest-console"])
-        return next((text for text in words if text.startswith("Kernel panic")), None)
-
-    story.resume()
-    said = story.rig.wait("the guest's panic", looked)
-    story.stop()
-    story.runs = False
-    return said
 
 
 def cycle_cpu(story: Story, cpu: int) -> None:

@@ -33,13 +33,12 @@ def identical(calls: int) -> Promise:
 def pending(calls: int) -> Promise:
     """As `identical`, while KVM has yet to clear OSXSAVE.
 
-    A refusal is the era's defect and leaves OSXSAVE as it was: the first program of a guest that boots then executes
-    XGETBV, and dies of the #UD.
+    A refusal is the era's defect and leaves OSXSAVE as it was; the guest is not let boot with it.
     """
 
     def expect(era: Era) -> Expectation:
         if era.defect and era.pending != era.identical:
-            return Expectation(era.pending, notes=("OSXSAVE stale", "init killed"), guest=None, defect=True)
+            return Expectation(era.pending, notes=("OSXSAVE stale",), guest=None, defect=True)
         lines = _lines(era, era.pending, calls)
         return Expectation(era.pending, lines=lines, model="asked", notes=("OSXSAVE cleared",))
 
