@@ -18,7 +18,7 @@ from typing import Any
 import figures
 import floor
 from cpuidlab.cli import INTERRUPTED, UNTESTED, USAGE
-from cpuidlab.command import run
+from cpuidlab.command import DIE_WITH_US, run
 from cpuidlab.eras import predict
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.expect import identical
@@ -127,7 +127,7 @@ class Benchmark:
             avocado = Path(sys.executable).with_name("avocado")
             words = [str(avocado), "run", *JOB, "--hosts", HOST, "--paging", PAGING, "--job-results-dir", folder]
             began, started = time.time(), time.perf_counter()
-            run(["setpriv", "--pdeathsig", "KILL", *words], seconds=600, cwd=PROJECT)
+            run([*DIE_WITH_US, *words], seconds=600, cwd=PROJECT)
             self.seconds[JOB_WALL].append(time.perf_counter() - started)
             tests = json.loads(Path(folder, "latest", "results.json").read_text())["tests"]
         self.seconds[JOB_TESTS].append(sum(float(test["time_elapsed"]) for test in tests))

@@ -287,4 +287,4 @@ def test_bad_input_is_one_line_and_exit_2(
 def test_the_catalogue_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     no_vm(monkeypatch)
     monkeypatch.setattr("cpuidlab.kernels.catalogue", list)
-    assert cli.main(["sweep", "--host", "all"]) == 125
+    assert cli.main(["sweep", "--host", "all"]) == 2

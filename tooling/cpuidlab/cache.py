@@ -17,7 +17,19 @@ THAWABLE = "thawable"  # frozen rigs laid out to be thawed; any of them can be l
 # Of the whole cache: what is laid out to be thawed stays as long as there is room for it.
 BUDGET_BYTES = 5_200_000_000
 JUST_NOW_SECONDS = 60  # whoever was told of a thawable rig has opened it by then
-_CHEAP_FIRST = (THAWABLE, "probes", "rigs", "probe", "hook", "images", "patched", "kbuild", "headers", "kernels")
+_CHEAP_FIRST = (
+    THAWABLE,
+    "probes",
+    "rigs",
+    "probe",
+    "compiled",
+    "images",
+    "patched",
+    "kbuild",
+    "headers",
+    "toolchain",
+    "kernels",
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from cpuidlab.errors import LabError, UsageError
 
+# Before a command's words: it ends with the thread that started it, also when that is killed by kill -9.
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+
 
 def run(
     command: Sequence[str], *, seconds: float = 600, cwd: Path | None = None, env: Mapping[str, str] | None = None

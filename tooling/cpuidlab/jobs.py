@@ -19,12 +19,24 @@ def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, s
     Raises LabError where the job leaves no matrix.
     """
     avocado = Path(sys.executable).with_name("avocado")
-    line = [str(avocado), "run", *tests, "--hosts", hosts, "--paging", paging, "--job-results-dir", str(into), *more]
+    line = [
+        *command.DIE_WITH_US,
+        str(avocado),
+        "run",
+        *tests,
+        "--hosts",
+        hosts,
+        "--paging",
+        paging,
+        "--job-results-dir",
+        str(into),
+        *more,
+    ]
     try:
         command.run(line, seconds=seconds, cwd=PROJECT)
         failure = LabError(f"avocado left no matrix in {into}")
     except LabError as error:  # a broken promise is an exit code too
-        failure = error
+        failure = LabError(f"avocado left no matrix in {into}: {error}", error.evidence)
     left = sorted(into.glob("job-*/matrix.json"))
     if not left:
         raise failure

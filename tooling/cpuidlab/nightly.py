@@ -19,6 +19,7 @@ import jinja2
 from filelock import FileLock, Timeout
 
 from cpuidlab import cache, everyhost, hostspec, journal, kernels, matrix
+from cpuidlab.command import DIE_WITH_US
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.paths import PROJECT
 from cpuidlab.plan import split_hosts
@@ -26,8 +27,6 @@ from cpuidlab.plan import split_hosts
 OK, BROKEN, UNTESTED = 0, 1, 125
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
 FACTS = "night.json"
-# Whatever ends the night, kill -9 too, ends the job: its tests end with it.
-DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpuidlab.matrix import Cell
+from cpuidlab.sweepwords import REFUSES, TAKES
 from cpuidlab.verdict import Verdict
 
 Answer = Literal["silent", "warned", "refused", "partly"]
@@ -87,8 +88,8 @@ _BY_WORD = (
 )
 # What a test that makes its calls by itself notes of all of them together; a sweep of every bit does.
 _BY_NOTE = {
-    "all refused but what KVM keeps itself": "refused",
-    "all taken but what KVM checks": "silent",
+    REFUSES: "refused",
+    TAKES: "silent",
     "stable": "stable",
     "nothing changed": "stable",
 }

@@ -13,14 +13,13 @@ from avocado.core.utils.messages import FinishedMessage
 from avocado.plugins.spawners.process import ProcessSpawner
 
 from cpuidlab import ahead, failure, journal
+from cpuidlab.command import DIE_WITH_US
 from cpuidlab.errors import NO_RIG, LabError
 
 LOOK_SECONDS = 0.5
 TURN_SECONDS = 0.05  # between two looks at whether a test may begin
 # What Avocado's own task.timeout.running is elsewhere: that one would count the time that a test waits for its rigs.
 RUNNING_SECONDS = 600.0
-# without it the runner goes on for ever when Avocado is killed
-DIE_WITH_AVOCADO = ("setpriv", "--pdeathsig", "KILL", "--")
 GONE_SECONDS = 10.0  # a test that has ended well is gone as well, until a runner on a busy machine has looked at it
 _TERMINATED = (RuntimeTaskStatus.TIMEOUT, RuntimeTaskStatus.INTERRUPTED)  # Avocado itself tells how these ended
 
@@ -105,7 +104,7 @@ async def _run(runtime_task: Any, handle: Handle) -> None:
     if handle.is_over:
         return
     task = runtime_task.task
-    words = [*DIE_WITH_AVOCADO, *task.runnable.runner_command(), "task-run", *task.get_command_args()]
+    words = [*DIE_WITH_US, *task.runnable.runner_command(), "task-run", *task.get_command_args()]
     null = asyncio.subprocess.DEVNULL
     try:  # a session of its own is ended as a whole; Ctrl-C comes to Avocado alone, which ends its tests
         process = await asyncio.create_subprocess_exec(

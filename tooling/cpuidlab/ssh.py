@@ -85,13 +85,13 @@ class Ssh:
             raise LabError(f"{self.name}: '{command}' failed with exit code {program.status}", text)
         return text
 
-    def watch(self, what: str, deadline: Deadline) -> None:
-        """Raise LabError where the machine or the connection is gone, or the time for `what` is over."""
+    def watch(self, deadline: Deadline) -> None:
+        """Raise LabError where the machine or the connection is gone, or a program's time is over."""
         self._watch()
         if not self._transport.is_active():
             raise LabError(f"{self.name}: SSH broke off")
         if deadline.left() == 0:
-            raise LabError(f"{self.name}: {what} did not end in time")
+            raise LabError(f"{self.name}: a program did not end in time")
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -128,7 +128,7 @@ class Program:
 
     def _still_alive(self, deadline: Deadline) -> None:
         try:
-            self._ssh.watch("a program", deadline)
+            self._ssh.watch(deadline)
         except LostVMError:
             raise
         except LabError as error:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cpuidlab import kernels, sweepmap, sweepview, sweepwords
+from cpuidlab import sweepmap, sweepview, sweepwords
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.freezer import frozen, open_rig
 from cpuidlab.parallel import in_parallel, rigs_at_once
-from cpuidlab.plan import plan, split_hosts
+from cpuidlab.plan import plan
 from cpuidlab.profiles import PROFILES, Profile
 from cpuidlab.progress import say, step
 from cpuidlab.setups import Setup
@@ -21,9 +21,8 @@ from cpuidlab.waiting import Deadline
 
 PROFILE = "small"
 SECONDS = 120.0
-_CPU = re.compile(
-    r"[\w.+-]+(,[\w.+-]+(=[\w.+-]+)?)*"
-)  # what QEMU takes after -cpu, with nothing that a shell would read
+# what QEMU takes after -cpu, with nothing that a shell would read
+_CPU = re.compile(r"[\w.+-]+(,[\w.+-]+(=[\w.+-]+)?)*")
 
 
 def make_maps(hosts: str, paging: str, cpu: str, folder: Path) -> tuple[Map, ...]:
@@ -31,7 +30,7 @@ def make_maps(hosts: str, paging: str, cpu: str, folder: Path) -> tuple[Map, ...
 
     Raises UsageError or LabError where one cannot be swept, after all others have been.
     """
-    variants = plan(_hosts(hosts), paging).variants
+    variants = plan(hosts, paging).variants
     profile = guest(cpu)
     setups = [variant.setup for variant in variants]
     for one in setups:
@@ -108,14 +107,3 @@ def show_difference(old: Path, new: Path, as_json: bool) -> int:
     else:
         print("\n".join(lines) or "no difference")
     return 0
-
-
-def _hosts(text: str) -> str:
-    """The host specs, with every series of the catalogue that can be used in the place of `all`."""
-    words = split_hosts(text)
-    if "all" not in words:
-        return text
-    series = dict.fromkeys(row.series for row in kernels.catalogue() if row.lack is None)
-    if not series:
-        raise LabError("the catalogue has no usable kernel; 'cpuidlab kernels --refresh' says why")
-    return ",".join(part for word in words for part in (series if word == "all" else (word,)))

@@ -1,0 +1,13 @@
+"""A host's setup without a kernel: what the plan of a job and its results look at."""
+
+from types import SimpleNamespace
+from typing import Any
+
+
+def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
+    label = {"newest": "7.3"}.get(spec, spec)
+    kernel = SimpleNamespace(label=label, release=f"{label}.0-amd64", digest=digest or label)
+    guest = SimpleNamespace(release="6.1.0-amd64")
+    return SimpleNamespace(
+        kernel=kernel, paging=paging, name=f"{label}-{paging}", accel="tcg", guest_kernel=guest, boot=None
+    )
