@@ -4,7 +4,7 @@ import pytest
 from cpuidlab.cpuid import Entry, Model, diff, find, from_text, get_field, to_text, with_field
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.fields import FIELDS, REGISTERS
-from cpuidlab.seen import Seen, parse_seen, seen_differs
+from cpuidlab.seen import Seen, parse_seen, seen_differs, to_ask
 from hypothesis import given
 from models import EPYC, models
 
@@ -63,7 +63,7 @@ def test_every_field_lies_within_its_register(name: str) -> None:
 
 
 def printed(model: Model, cpu: int = 0) -> str:
-    """The model as `cpuid -r` prints it."""
+    """The model as guests/guest/health.c prints it."""
     lines = [
         f"   0x{e.function:08x} 0x{e.index:02x}: " + " ".join(f"{r}=0x{e.register(r):08x}" for r in REGISTERS)
         for e in model
@@ -118,6 +118,22 @@ def test_what_follows_the_cpus_state_is_not_compared(name: str) -> None:
 
 def test_leaf_that_was_not_read_is_told() -> None:
     assert seen_differs(EPYC, seen_of(EPYC[:-1])) == ("leaf 0x8000001f: KVM's model has it, the guest did not read it",)
+
+
+def test_a_later_subleaf_that_was_not_read_is_told() -> None:
+    more = (*EPYC, Entry(0x8000001D, 1, 1, 5, 0, 0, 0))
+    assert seen_differs(more, seen_of(EPYC)) == ("leaf 0x8000001d.1: KVM's model has it, the guest did not read it",)
+
+
+def test_a_guest_is_asked_for_all_entries_and_for_the_leaves_between_them() -> None:
+    basic, beyond = Entry(0, 0, 0, 3, 0, 0, 0), Entry(0xD, 2, 1, 0, 0, 0, 0)
+    hypervisor, extended = Entry(0x40000000, 0, 0, 0x40000001, 0, 0, 0), Entry(0x80000000, 0, 0, 0x80000001, 0, 0, 0)
+    asked = to_ask([(basic, beyond), (hypervisor, extended)])
+    assert " ".join(asked) == "0.0 1.0 2.0 3.0 d.2 40000000.0 80000000.0 80000001.0"
+
+
+def test_a_model_that_tells_a_wild_highest_leaf_makes_no_endless_list() -> None:
+    assert len(to_ask([(Entry(0, 0, 0, 0xFFFFFFFF, 0, 0, 0),)])) < 100
 
 
 def test_comparing_nothing_is_not_agreement() -> None:

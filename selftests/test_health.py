@@ -25,7 +25,7 @@ KMSG = """\
 
 
 def cpuid(models: tuple[Model, ...]) -> str:
-    """What `cpuid -r` prints: blanks before each leaf, and each subleaf in two digits."""
+    """The section of CPUID: blanks before each leaf, and each subleaf in two digits."""
     lines = []
     for number, model in enumerate(models):
         lines.append(f"CPU {number}:\n")

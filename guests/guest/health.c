@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Is this guest sane? `health MARK` prints sections that cpuidlab.health reads; of the kernel log what comes from record
- * MARK on. One static program, since under emulation each start of a program costs more than all that this one does.
+ * Is this guest sane? `health MARK LEAF.SUBLEAF ...` prints sections that cpuidlab.health reads: of the kernel log what
+ * comes from record MARK on, of CPUID the leaves that are named. One static program, since under emulation each start
+ * of a program costs more than all that this one does.
  */
 #define _GNU_SOURCE
+#include <cpuid.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -73,15 +75,33 @@ static void let_work(void)
 		;
 }
 
-static void print_cpuid(void)
+/* What the CPUID instruction says on each online CPU; a leaf is named "LEAF.SUBLEAF", both hexadecimal. */
+static void print_cpuid(char **leaves)
 {
+	cpu_set_t online, one;
+
+	if (sched_getaffinity(0, sizeof(online), &online))
+		err(1, "sched_getaffinity");
 	printf("== cpuid\n");
-	fflush(stdout);
-	if (!fork()) {
-		execlp("cpuid", "cpuid", "-r", NULL);
-		err(1, "cpuid");
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &online))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (sched_setaffinity(0, sizeof(one), &one))
+			err(1, "CPU %d", cpu);
+		printf("CPU %d:\n", cpu);
+		for (char **word = leaves; *word; word++) {
+			unsigned int leaf, subleaf, eax, ebx, ecx, edx;
+
+			if (sscanf(*word, "%x.%x", &leaf, &subleaf) != 2)
+				errx(1, "not a leaf: %s", *word);
+			__cpuid_count(leaf, subleaf, eax, ebx, ecx, edx);
+			printf("   0x%08x 0x%02x: eax=0x%08x ebx=0x%08x ecx=0x%08x edx=0x%08x\n", leaf, subleaf, eax,
+			       ebx, ecx, edx);
+		}
 	}
-	wait(NULL);
+	sched_setaffinity(0, sizeof(online), &online);
 }
 
 /* Each read gives one record: "level,sequence,..."; at the end of the log it would block. */
@@ -104,11 +124,13 @@ static void print_log(unsigned long mark)
 
 int main(int count, char **words)
 {
+	if (count < 2)
+		errx(2, "usage: health MARK LEAF.SUBLEAF ...");
 	print_uptime();
 	let_work();
-	print_cpuid();
+	print_cpuid(words + 2);
 	print_uptime();
-	print_log(count > 1 ? strtoul(words[1], NULL, 10) : 0);
+	print_log(strtoul(words[1], NULL, 10));
 	printf("== end\n");
 	return 0;
 }

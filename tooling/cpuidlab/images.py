@@ -78,6 +78,7 @@ def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
     """All of an image but the kernel's modules."""
     files = _read_list(GUESTS / "common.list") + _read_list(GUESTS / role / "files.list")
     scripts = {"etc/inittab": GUESTS / "inittab", "etc/rc.common": GUESTS / "rc.common", "etc/rc": GUESTS / role / "rc"}
+    extra = extra | {"usr/bin/readout": _compiled("readout", GUESTS / "readout.c", "-static")}
     inputs = {"keys": keys.digest, "files": " ".join(files)}
     inputs |= {name: _source_digest(path) for name, path in scripts.items()}
     inputs |= {name: _source_digest(path) for name, path in extra.items()}

@@ -23,15 +23,14 @@ from cpuidlab.waiting import Deadline, wait_for
 
 Stage: TypeAlias = Literal["host_ready", "guest_held", "guest_ready"]
 T = TypeVar("T")
-READ_KMSG = "/usr/bin/dd if=/dev/kmsg iflag=nonblock ibs=8192 obs=65536 2>/dev/null"
+KMSG = "/dev/kmsg"
 _FILES = {
-    "host-log": READ_KMSG,
-    "hook-log": f"cat {profiles.HOOK_LOG}",
-    "guest-console": f"cat {profiles.CONSOLE}",
-    "qemu-stderr": f"cat {profiles.STDERR}",
-    "qemu-exit": f"cat {profiles.EXIT}",
+    "host-log": KMSG,
+    "hook-log": profiles.HOOK_LOG,
+    "guest-console": profiles.CONSOLE,
+    "qemu-stderr": profiles.STDERR,
+    "qemu-exit": profiles.EXIT,
 }
-_READ_FILES = "; ".join(f"printf '\\036{name}\\n'; {read} 2>/dev/null" for name, read in _FILES.items())
 # one connection attempt, in seconds: a server that is just coming up may never answer the one it began with
 SSH_TRY_SECONDS = 10.0
 REST_SECONDS = (0.5, 5.0)  # how long a machine must rest before it is frozen, and how long that is waited for at most
@@ -127,9 +126,8 @@ class Rig:
             self.login(self.deadline.within(self.deadline.left() - TELL_SECONDS))
         except LabError as error:
             raise type(error)(str(error), f"{self._told()}\n{error.evidence}") from error
-        said = self.guest.run(f"cut -d' ' -f1 /proc/uptime; {READ_KMSG}", self.deadline, check=False)
-        uptime, _, log = said.partition("\n")
-        self.guest_mark = GuestMark(float(uptime), kmsg.mark(kmsg.parse(log)))
+        said = self._read(self.guest, {"uptime": "/proc/uptime", "log": KMSG})
+        self.guest_mark = GuestMark(float(said["uptime"].split()[0]), kmsg.mark(kmsg.parse(said["log"])))
 
     def freeze(self, folder: Path) -> None:
         """Save the whole rig into `folder`, all connections closed and its work done, and let it go on."""
@@ -155,8 +153,7 @@ class Rig:
 
         A file that is not there yet is empty.
         """
-        text = self.host.run(_READ_FILES, self.deadline, check=False)
-        return dict(part.split("\n", 1) for part in text.split("\x1e")[1:])
+        return self._read(self.host, _FILES)
 
     def wait(self, what: str, look: Callable[[], T | None]) -> T:
         """Wait within the rig's deadline, watching the host's machine."""
@@ -198,6 +195,11 @@ class Rig:
             self.hang_up()
         finally:
             self.machine.stop()
+
+    def _read(self, machine: Ssh, files: dict[str, str]) -> dict[str, str]:
+        words = " ".join(f"{name}={path}" for name, path in files.items())
+        text = machine.run(f"readout {words}", self.deadline)
+        return dict(part.split("\n", 1) for part in text.split("\x1e")[1:])
 
     def _told(self) -> str:
         try:

@@ -36,11 +36,22 @@ IGNORED = (
     Ignored(0xD, 1, "ebx", 0xFFFFFFFF, "the size follows XCR0 and XSS"),
 )
 _TOPOLOGY = (0xB, 0x1F)  # a subleaf that the model lacks is not zero: KVM fills in the level and the APIC id
-_CLASSES = (0x0, 0x80000000)  # EAX of the first leaf of a class is its highest; the cpuid tool asks for all up to it
+_CLASSES = (0x0, 0x80000000)  # EAX of the first leaf of a class is its highest
+_LONGEST = 0x40  # leaves of a class that a guest is asked for, whatever highest leaf a changed model tells
+
+
+def to_ask(models: Iterable[Model]) -> tuple[str, ...]:
+    """What a guest must read so that it can be compared with any of these models: all that they hold and, as a leaf
+    that is missing must read as zero, all leaves in their range. The words are those of guests/guest/health.c."""
+    pairs = {(entry.function, entry.index) for model in models for entry in model}
+    for function, highest in {(entry.function, entry.eax) for model in models for entry in model}:
+        if function in _CLASSES:
+            pairs |= {(leaf, 0) for leaf in range(function, min(highest, function + _LONGEST) + 1)}
+    return tuple(f"{leaf:x}.{subleaf:x}" for leaf, subleaf in sorted(pairs))
 
 
 def parse_seen(text: str) -> dict[int, Seen]:
-    """Read the output of `cpuid -r` for all CPUs: number of the guest's CPU -> what it sees.
+    """Read what the health program prints of CPUID: number of the guest's CPU -> what it sees.
 
     Raises LabError on a line that does not belong there, on a CPU without leaves and where there is no CPU at all.
     """
@@ -53,9 +64,9 @@ def parse_seen(text: str) -> dict[int, Seen]:
             function, index, eax, ebx, ecx, edx = (int(word, 16) for word in leaf.groups())
             current[function, index] = Entry(function, index, SIGNIFICANT_INDEX, eax, ebx, ecx, edx)
         elif line.strip():
-            raise LabError(f"the guest's cpuid printed a line that is not a leaf: {line.strip()!r}", evidence=text)
+            raise LabError(f"the guest's CPUID has a line that is not a leaf: {line.strip()!r}", evidence=text)
     if not cpus or not all(cpus.values()):
-        raise LabError("the guest's cpuid printed no leaves", evidence=text)
+        raise LabError("the guest's CPUID has no leaves", evidence=text)
     return dict(cpus)
 
 
@@ -65,7 +76,9 @@ def seen_differs(model: Model, seen: Seen) -> tuple[str, ...]:
     A leaf that the model lacks reads as zero if it is within its class's range. Beyond it KVM's answer depends on the
     vendor; nothing is said of that. Bits of IGNORED are not compared.
     """
-    missing = [entry for entry in model if _in_range(model, entry.function) and not _was_seen(entry, seen)]
+    missing = [
+        entry for entry in model if _in_range(model, entry.function) and (entry.function, entry.index) not in seen
+    ]
     lines = [
         f"{leaf_name(entry.function, entry.index)}: KVM's model has it, the guest did not read it" for entry in missing
     ]
@@ -79,11 +92,6 @@ def seen_differs(model: Model, seen: Seen) -> tuple[str, ...]:
     if not compared:
         lines.append("nothing was compared: the guest's CPUID and KVM's model have no leaf in common")
     return tuple(lines)
-
-
-def _was_seen(entry: Entry, seen: Seen) -> bool:
-    # The tool stops early in leaves with subleaves, so only the first subleaf is sure to be read.
-    return entry.index != 0 or any(leaf == entry.function for leaf, _ in seen)
 
 
 def _in_range(model: Model, leaf: int) -> bool:

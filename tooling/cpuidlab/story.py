@@ -10,6 +10,7 @@ from cpuidlab.health import GuestMark
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
 from cpuidlab.rig import Rig
+from cpuidlab.seen import to_ask
 from cpuidlab.sweep import Sweep
 from cpuidlab.verdict import agree
 
@@ -167,7 +168,7 @@ class Story:
         for seconds in self.patience:
             patience = self.deadline.within(seconds)
             try:
-                program = program or self.rig.login(patience).start(f"health {max(self._guest_mark.kmsg, 0)}", patience)
+                program = program or self.rig.login(patience).start(self._ask_for_health(), patience)
                 return health.parse(program.end(patience))
             except LabError as error:
                 failure = error
@@ -180,6 +181,10 @@ class Story:
         if isinstance(failure, LostVMError) or not self._sick:
             raise failure
         return None
+
+    def _ask_for_health(self) -> str:
+        leaves = to_ask([*self.before.values(), *self.asked.values()])
+        return f"health {max(self._guest_mark.kmsg, 0)} {' '.join(leaves)}"
 
     def _report(self) -> GuestReport | None:
         if self._looked is None:
