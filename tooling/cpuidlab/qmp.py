@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from typing import Any
 
@@ -10,6 +11,7 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.waiting import Deadline
 
+logging.getLogger("qemu.qmp").setLevel(logging.WARNING)  # all that is said is in the transcript; see ssh
 TURNS = 4  # of the event loop: one reads the socket, the next ones parse and hand on
 
 

@@ -13,8 +13,10 @@ from cpuidlab.errors import LabError, LostVMError
 from cpuidlab.keys import Keys
 from cpuidlab.waiting import POLL_SECONDS, Deadline
 
-# a refused connection is raised, not logged: the lab tries again while a machine is coming up
+# A refused connection is raised, not logged: the lab tries again while a machine is coming up. And Avocado takes in one
+# line of a test's log each 10 ms: it would still read debug lines of SSH half a second after the test has ended.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").setLevel(logging.WARNING)
 
 Stream: TypeAlias = socket.socket | paramiko.Channel
 
