@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpuidlab.eras import WARNING_LINES, Era, era, predict
-from cpuidlab.expect import changed, identical, never_run, pending, same_everywhere, untouched
+from cpuidlab.expect import changed, identical, never_run, pending, same_everywhere, untouched, with_l2
 from cpuidlab.kmsg import Record, to_text
 from cpuidlab.matrix import Cell
 from cpuidlab.matrixview import write_all
@@ -85,7 +85,9 @@ def expected(case: str, of: Era, paging: str) -> Expectation:
     group, _, test = case.partition("/")
     question = question_of(case)
     if group == "failed_calls":
-        return same_everywhere({"bad_pointer": "EFAULT"}.get(test, "E2BIG"), "before")(of)
+        return same_everywhere({"bad_pointer": "EFAULT", "bad_entries": "EFAULT"}.get(test, "E2BIG"), "before")(of)
+    if case == "before_run/with_nested_state":
+        return with_l2(of)
     if question == "before":
         dies = test == "guest_brings_up_a_narrower_cpu"
         return replace(never_run(of), guest="dies" if dies else "stable")

@@ -4,6 +4,7 @@
  * FAKEKVM_FORBID=1: a changed model is EINVAL once the vCPU has run. FAKEKVM_ECHO=1: GET leaves nent alone (before 6.5).
  * FAKEKVM_PICKY=1: it keeps EDX 0, refuses EBX above 0xffff (with bit 31 by EPERM), and makes 7 of an odd ECX.
  * FAKEKVM_TORN=1: that refuses an ECX with bit 31 too, but puts 9 there. FAKEKVM_STICKY=1: the second model is the last.
+ * FAKEKVM_NO_L2=1: it takes no nested state; with one that it took, a changed model is EINVAL.
  * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
  * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN. Unlike
  * it every KVM_RUN has its effect, with immediate_exit too, so that a test need not win a race.
@@ -29,7 +30,8 @@
 static struct fake {
 	pthread_mutex_t mutex;
 	struct kvm_run *run;
-	bool has_run, stuck;
+	bool has_run, stuck, in_l2;
+	unsigned long long efer;
 	unsigned int mp_state, next_exit, nent;
 	struct kvm_cpuid_entry2 entries[MAX_NENT];
 } *fakes[MAX_FDS];
@@ -98,7 +100,7 @@ static int set(struct fake *fake, const struct kvm_cpuid_entry2 *asked, unsigned
 	if (err)
 		return fail(err);
 	changed = nent != fake->nent || memcmp(entries, fake->entries, nent * sizeof(*entries));
-	if (changed && ((fake->has_run && getenv("FAKEKVM_FORBID")) || fake->stuck))
+	if (changed && ((fake->has_run && getenv("FAKEKVM_FORBID")) || fake->stuck || fake->in_l2))
 		return fail(EINVAL);
 	fake->stuck = changed && fake->nent && getenv("FAKEKVM_STICKY");
 	memcpy(fake->entries, entries, nent * sizeof(*entries));
@@ -144,12 +146,25 @@ static int vcpu_ioctl(struct fake *fake, unsigned int call, void *arg)
 		return 0;
 	case KVM_GET_CPUID2:
 		return get(fake, model);
+	case KVM_GET_SREGS:
+		*(struct kvm_sregs *)arg = (struct kvm_sregs){ .efer = fake->efer };
+		return 0;
+	case KVM_SET_SREGS:
+		fake->efer = ((struct kvm_sregs *)arg)->efer;
+		return 0;
+	case KVM_SET_NESTED_STATE:
+		if (!fake->efer || getenv("FAKEKVM_NO_L2"))
+			return fail(EINVAL);
+		fake->in_l2 = true;
+		return 0;
 	case KVM_SET_CPUID:
 	case KVM_SET_CPUID2:
 		if ((unsigned long)arg < 4096)
 			return fail(EFAULT);
 		if (model->nent > MAX_NENT)
 			return fail(E2BIG);
+		if (model->nent && access((const char *)model->entries, F_OK) && errno == EFAULT)
+			return fail(EFAULT);
 		return call == KVM_SET_CPUID ? set_old(fake, arg) : set(fake, model->entries, model->nent);
 	}
 	return fail(ENOTTY);

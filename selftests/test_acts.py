@@ -139,11 +139,13 @@ def test_a_guest_that_reboots_itself_is_stopped_after_its_reset() -> None:
     assert story.log == ["set-action", "resume", "reboot -f", "stop", "boots"]
 
 
-def test_a_cycled_cpu() -> None:
+def test_a_cpu_that_waits_for_sipi_and_is_brought_up_again() -> None:
     story = FakeStory()
-    acts.cycle_cpu(story.as_story(), 1)
+    acts.send_init(story.as_story(), 1)
+    acts.put_online(story.as_story(), 1)
     path = "/sys/devices/system/cpu/cpu1/online"
-    assert story.log == ["resume", f"echo 0 >{path} && echo 1 >{path}", "stop"]
+    init = f"insmod /lib/cpuidprobe.ko && echo 0 >{path} && echo init 1 >/proc/cpuidprobe"
+    assert story.log == ["resume", init, "stop", "resume", f"echo 1 >{path}", "stop"]
 
 
 def test_only_the_first_vcpu_runs() -> None:

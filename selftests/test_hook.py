@@ -140,9 +140,33 @@ def test_refusals_are_data(built: Path, tmp_path: Path) -> None:
         hook = fake.client()
         for call in (1, 2):
             assert hook.set_bad_pointer(0, call).word == "EFAULT"
+            assert hook.set_bad_pointer(0, call, nent=3).word == "EFAULT"
+            assert hook.set_bad_pointer(0, call, nent=257).word == "E2BIG"  # the count itself can be read
             assert hook.set(0, QEMUS_MODEL, call, nent=257).word == "E2BIG"
         assert Answer(0, 0).word == "accepted"
         assert Answer(-1, 9999).word == "errno 9999"
+
+
+def test_nested_state_is_loaded_before_the_first_run_only(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path) as fake:
+        fake.do("create 0")
+        fake.do("set 0 3")
+        hook = fake.client()
+        hook.load_l2(0)
+        assert hook.set(0, OTHER) == EINVAL
+        assert hook.set(0, QEMUS_MODEL) == ACCEPTED
+        assert [(e.vcpu, e.errno) for e in parse_log(fake.log.read_text()) if e.kind == "l2"] == [(0, 0)]
+        fake.start()
+        fake.do("stop 0")
+        with pytest.raises(LabError, match="vcpu has run"):
+            hook.load_l2(0)
+
+
+def test_nested_state_that_is_not_taken(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_NO_L2="1") as fake:
+        fake.do("create 0")
+        with pytest.raises(LabError, match="KVM takes no nested state for vCPU 0: EINVAL"):
+            fake.client().load_l2(0)
 
 
 def test_stopped_after_run(built: Path, tmp_path: Path) -> None:
@@ -282,7 +306,8 @@ def test_odd_clients_disturb_nobody(built: Path, tmp_path: Path) -> None:
     ["", "x", "get", "get 0 1", "set 0 3 1 0", "set 0 2 5000 0", "set 0 2 1 1\ne 1 2",
      "set 0 2 1 1\ne 1 2 3 4 5 6 7 8 9 z",
      "sweep", "sweep 0 1", "live 5 sweep 0",
-     "badptr 0 3", "live 5", "live -1 get 0", "live 99999 get 0", "live 5 list", "a" * 400],
+     "badptr 0 3", "badptr 0 2 5000", "badptr 0 2 1 1", "l2", "l2 0 1", "live 5 l2 0",
+     "live 5", "live -1 get 0", "live 99999 get 0", "live 5 list", "a" * 400],
 )  # fmt: skip
 def test_bad_request_is_refused(built: Path, tmp_path: Path, request_line: str) -> None:
     with qemu(built, tmp_path) as fake:

@@ -29,6 +29,15 @@ class FailedCalls(PromiseTest):
                 story.note(0, story.rig.hook.set_bad_pointer(0, call))
             self.conclude(story, fails("EFAULT"))
 
+    def test_bad_entries(self) -> None:
+        """After KVM_RUN entries that cannot be read, behind a count that can, are EFAULT, silently, and the model
+        stays."""
+        with self.story() as story:
+            story.ask("maxphyaddr=36")
+            for call in (1, 2):
+                story.note(0, story.rig.hook.set_bad_pointer(0, call, nent=len(story.before[0])))
+            self.conclude(story, fails("EFAULT"))
+
     def test_too_many_entries(self) -> None:
         """After KVM_RUN more entries than KVM_MAX_CPUID_ENTRIES are E2BIG, silently, and the model stays."""
         with self.story() as story:

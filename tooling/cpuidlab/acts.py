@@ -36,10 +36,18 @@ def set_osxsave(story: Story) -> None:
     story.look_again()
 
 
-def cycle_cpu(story: Story, cpu: int) -> None:
-    """Let the guest take one CPU offline and bring it up again, by INIT and SIPI; the VM is running in between."""
+def send_init(story: Story, cpu: int) -> None:
+    """Let the guest take one CPU offline and send it INIT, so that it waits for SIPI; the VM is running in between."""
     story.resume()
-    story.rig.guest.run(f"echo 0 >{ONLINE.format(cpu)} && echo 1 >{ONLINE.format(cpu)}", story.deadline)
+    offline = f"echo 0 >{ONLINE.format(cpu)}"
+    story.rig.guest.run(f"insmod /lib/cpuidprobe.ko && {offline} && echo init {cpu} >/proc/cpuidprobe", story.deadline)
+    story.stop()
+
+
+def put_online(story: Story, cpu: int) -> None:
+    """Let the guest bring a CPU up again, by INIT and SIPI; the VM is running in between."""
+    story.resume()
+    story.rig.guest.run(f"echo 1 >{ONLINE.format(cpu)}", story.deadline)
     story.stop()
 
 

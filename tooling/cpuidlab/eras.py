@@ -45,6 +45,7 @@ class Era:
     identical: str
     pending: str
     changed: str
+    nested: str
     lines: bool
     defect: bool
     ranges: tuple[Range, ...]
@@ -113,6 +114,7 @@ def _era(row: dict[str, Any]) -> Era:
         identical=row["identical"],
         pending=row["pending"],
         changed=row["changed"],
+        nested=row.get("nested", "accepted"),
         lines=row.get("lines", False),
         defect=row.get("defect", False),
         ranges=ranges,

@@ -20,6 +20,12 @@ def never_run(_: Era) -> Expectation:
     return Expectation(answer=ACCEPTED, model="asked", guest=None)
 
 
+def with_l2(era: Era) -> Expectation:
+    """Another model for a vCPU that has not run and has nested state loaded; it is not let run."""
+    model: Model = "asked" if era.nested == ACCEPTED else "before"
+    return Expectation(answer=era.nested, model=model, guest=None)
+
+
 def same_everywhere(answer: str, model: Model | None = "asked") -> Promise:
     """The same answer in every era, and silence."""
     return lambda _: Expectation(answer=answer, model=model)

@@ -108,9 +108,18 @@ class Hook:
         entries = "".join(f"e {' '.join(f'{word:x}' for word in _words(entry, call))}\n" for entry in model)
         return self._answer(f"set {vcpu} {call} {count} {len(model)}\n{entries}", live, seconds)
 
-    def set_bad_pointer(self, vcpu: int, call: Call = 2, *, live: bool = False, seconds: float = 10) -> Answer:
-        """The same call with a pointer that is not mapped."""
-        return self._answer(f"badptr {vcpu} {call}\n", live, seconds)
+    def set_bad_pointer(
+        self, vcpu: int, call: Call = 2, nent: int | None = None, *, live: bool = False, seconds: float = 10
+    ) -> Answer:
+        """The same call with a pointer that is not mapped; with `nent` that count is, and the entries are not."""
+        count = "" if nent is None else f" {nent}"
+        return self._answer(f"badptr {vcpu} {call}{count}\n", live, seconds)
+
+    def load_l2(self, vcpu: int, *, seconds: float = 10) -> None:
+        """Let a vCPU that has not run be in the midst of a guest of its own. LabError where KVM does not take it."""
+        answer = self._answer(f"l2 {vcpu}\n", False, seconds)
+        if answer.ret:
+            raise LabError(f"KVM takes no nested state for vCPU {vcpu}: {answer.word}")
 
     def sweep(self, vcpu: int, *, seconds: float = 60) -> tuple[str, ...]:
         """Try each bit and each entry of the model, the VM being stopped; the whole answer, for `sweep.parse`."""

@@ -13,6 +13,7 @@
  *                                                                      internal_error: what KVM_RUN returned with)
  *   12.345678901 run_failed vcpu=0 errno=14                            (EINTR and EAGAIN are normal, not logged)
  *   12.345678901 failed what=bind errno=98                             (the hook itself could not do something)
+ *   12.345678901 l2 vcpu=0 errno=0                                     (nested state was loaded, or was not)
  *   12.345678901 sweep vcpu=0 nent=31 accepted=5 refused=4986 restored=5 errno=0   (all calls of one sweep)
  *
  * The socket (mode 0600) takes one request a line and answers with lines, the last of them "ok ..." or
@@ -22,7 +23,9 @@
  *   get VCPU                      e FUNCTION INDEX FLAGS EAX EBX ECX EDX, one line an entry; ok nent=COUNT own=COUNT
  *   set VCPU 2|1 NENT LINES       2 is KVM_SET_CPUID2, 1 is KVM_SET_CPUID; followed by LINES lines "e WORD ...", each an
  *                                 entry as that call lays it out in memory; what is not sent up to NENT is zero
- *   badptr VCPU 2|1               the same call with a pointer that is not mapped
+ *   badptr VCPU 2|1 [NENT]        the same call with a pointer that is not mapped, or one to a NENT alone that is, with no
+ *                                 entries behind it
+ *   l2 VCPU                       give a vCPU that has not run the state of one that runs a guest of its own (SVM)
  *   live MILLISECONDS REQUEST     get, set or badptr in the vCPU's own thread before its next KVM_RUN
  *   sweep VCPU                    the e lines of the model, then what KVM_SET_CPUID2 does where one thing is different:
  *                                 m ENTRY WORD REFUSED APPLIED IGNORED OTHER: ENTRY counts from 0, WORD is its place in
@@ -36,7 +39,7 @@
  * ignored (the model is as before); "other" is everything else. After each accepted call, and wherever the model is not
  * as before, it is put back; where KVM does not take it back the sweep ends at once with err 5.
  *
- * set and badptr answer "ok ret=0 errno=0" or "ok ret=-1 errno=22": KVM's refusal is data, "err" is the hook's own.
+ * set, badptr and l2 answer "ok ret=0 errno=0" or "ok ret=-1 errno=22": KVM's refusal is data, "err" is the hook's own.
  * Without "live" the request assumes that the VM is stopped (KVM lets one thread at a time use a vCPU) and gets err 16
  * where the vCPU is inside KVM_RUN. A live request that is not done in time gets err 110 and is never done later.
  */
@@ -72,6 +75,7 @@
 #define KICK_SIGNAL SIGUSR1	/* QEMU's SIG_IPI: its handler sets immediate_exit */
 #define UNMAPPED ((void *)16)
 #define MEMORY_BYTES (sizeof(struct kvm_cpuid2) + MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2))
+#define MEMORY_ROOM 0x10000	/* whole pages, and behind them one that nobody can read */
 #define FIRST_WORD 2		/* of struct kvm_cpuid_entry2 as an array: flags, then the four registers */
 #define LAST_WORD 6
 #define RUN_BYTES 4096		/* the head of struct kvm_run is the first page of the vCPU's file */
@@ -420,6 +424,61 @@ static void print_model(FILE *out, const struct kvm_cpuid2 *model, unsigned int 
 	fprintf(out, "ok nent=%u own=%u\n", model->nent, own);
 }
 
+/* ---- nested state: a vCPU in the midst of its own guest, as if it had been migrated; APM volume 2, appendix B ---- */
+
+#define EFER_SVME (1u << 12)
+#define CR0_PE_PG 0x80000001u
+#define VMCB12 0x1000		/* a guest-physical page, never looked at before the vCPU runs */
+#define INTERCEPTS_4 0x010	/* offsets in the VMCB: control area, ... */
+#define INTERCEPT_VMRUN 1u
+#define ASID 0x058
+#define SAVE 0x400		/* ... and state save area: here the state to go back to, which must be one with paging */
+#define SAVE_EFER (SAVE + 0x0d0)
+#define SAVE_CR0 (SAVE + 0x158)
+
+static int enter_l2(int fd)
+{
+	static const size_t size = sizeof(struct kvm_nested_state) + KVM_STATE_NESTED_SVM_VMCB_SIZE;
+	struct kvm_nested_state *state = calloc(1, size);
+	struct kvm_sregs sregs;
+	int ret;
+
+	if (!state)
+		return -1;
+	state->format = KVM_STATE_NESTED_FORMAT_SVM;
+	state->flags = KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_GIF_SET;
+	state->size = size;
+	state->hdr.svm.vmcb_pa = VMCB12;
+	*(uint32_t *)(state->data.svm->vmcb12 + INTERCEPTS_4) = INTERCEPT_VMRUN;
+	*(uint32_t *)(state->data.svm->vmcb12 + ASID) = 1;
+	*(uint32_t *)(state->data.svm->vmcb12 + SAVE_EFER) = EFER_SVME;
+	*(uint32_t *)(state->data.svm->vmcb12 + SAVE_CR0) = CR0_PE_PG;
+	ret = kvm(fd, KVM_GET_SREGS, &sregs);
+	sregs.efer |= EFER_SVME;
+	ret = ret ? ret : kvm(fd, KVM_SET_SREGS, &sregs);
+	ret = ret ? ret : kvm(fd, KVM_SET_NESTED_STATE, state);
+	free(state);
+	return ret;
+}
+
+static void load_l2(FILE *out, struct vcpu *vcpu)
+{
+	bool busy;
+	int err = 0;
+
+	pthread_mutex_lock(&vcpu->gate);
+	busy = vcpu->in_run || vcpu->has_run;
+	if (!busy) {
+		err = enter_l2(vcpu->fd) ? errno : 0;
+		note("l2 vcpu=%lu errno=%d", vcpu->id, err);
+	}
+	pthread_mutex_unlock(&vcpu->gate);
+	if (busy)
+		fprintf(out, "err %d vcpu has run\n", EBUSY);
+	else
+		fprintf(out, "ok ret=%d errno=%d\n", err ? -1 : 0, err);
+}
+
 /* ---- the sweep: what would KVM_SET_CPUID2 do, one difference at a time? ---- */
 
 enum outcome { REFUSED, APPLIED, IGNORED, OTHER, OUTCOMES };
@@ -597,8 +656,8 @@ static bool obey(FILE *in, FILE *out, uint32_t *memory)
 		list(out);
 		return true;
 	}
-	if (!(given == 2 && !strcmp(verb, "get")) && !(given == 3 && !strcmp(verb, "badptr")) &&
-	    !(given == 2 && !skip && !strcmp(verb, "sweep")) && !(given == 5 && !strcmp(verb, "set")))
+	if (!(given == 2 && !strcmp(verb, "get")) && !((given == 3 || given == 4) && !strcmp(verb, "badptr")) &&
+	    !(given == 2 && !skip && (!strcmp(verb, "sweep") || !strcmp(verb, "l2"))) && !(given == 5 && !strcmp(verb, "set")))
 		goto bad;
 	if ((which != 1 && which != 2) || nent > MAX_ENTRIES || lines > MAX_ENTRIES || live_ms > MAX_LIVE_MS ||
 	    (skip && live_ms < 0))
@@ -614,7 +673,9 @@ static bool obey(FILE *in, FILE *out, uint32_t *memory)
 		req.call = KVM_GET_CPUID2;
 		memory[0] = GET_ENTRIES;
 	} else if (verb[0] == 'b') {
-		req.arg = UNMAPPED;
+		req.arg = given == 3 ? UNMAPPED : (char *)memory + MEMORY_ROOM - sizeof(struct kvm_cpuid2);
+		if (given == 4)
+			((struct kvm_cpuid2 *)req.arg)->nent = nent;
 		req.nent = -1;
 	}
 	vcpu = vcpu_by_id(id);
@@ -622,6 +683,8 @@ static bool obey(FILE *in, FILE *out, uint32_t *memory)
 		fprintf(out, "err %d no such vcpu\n", ENOENT);
 	else if (!strcmp(verb, "sweep"))
 		sweep_vcpu(out, vcpu);
+	else if (!strcmp(verb, "l2"))
+		load_l2(out, vcpu);
 	else if (!submit(out, vcpu, &req, live_ms))
 		return true;
 	else if (req.call != KVM_GET_CPUID2)
@@ -640,11 +703,13 @@ static void *talk(void *socket_fd)
 {
 	int fd = (int)(intptr_t)socket_fd;
 	FILE *in = fdopen(fd, "r"), *out = fdopen(fcntl(fd, F_DUPFD_CLOEXEC, 0), "w");
-	uint32_t *memory = malloc(MEMORY_BYTES);
+	uint32_t *memory = mmap(NULL, MEMORY_ROOM + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool guarded = memory != MAP_FAILED && !mprotect((char *)memory + MEMORY_ROOM, 4096, PROT_NONE);
 
-	while (in && out && memory && obey(in, out, memory) && !fflush(out))
+	while (in && out && guarded && obey(in, out, memory) && !fflush(out))
 		;
-	free(memory);
+	if (memory != MAP_FAILED)
+		munmap(memory, MEMORY_ROOM + 4096);
 	if (out)
 		fclose(out);
 	if (in)

@@ -13,6 +13,7 @@
  *   read			ok value=0x...		eight bytes at the page's start, or the module's word ("ram")
  *				fault error_code=0x...	the read was answered by a page fault; 0x9: present, reserved bit
  *   osxsave			(no answer)		set CR4.OSXSAVE on every CPU, which a kernel without XSAVE leaves clear
+ *   init APIC-ID		(no answer)		send INIT alone to that CPU, which must be offline
  *   touch			ok touched		as the kernel reads its own memory: a fault is an oops, the process's end
  *
  * The mapping hangs in a free slot of the upper half of the process's top table, where only this process sees it.
@@ -26,7 +27,9 @@
 #include <linux/smp.h>
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
+#include <asm/apicdef.h>
 #include <asm/io.h>
+#include <asm/msr.h>
 #include <asm/pgtable.h>
 #include <asm/processor.h>
 #include <asm/tlbflush.h>
@@ -37,6 +40,7 @@
 #define LEVELS 3
 #define TABLE_FLAGS (_PAGE_PRESENT | _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY)
 #define PAGE_FLAGS (_PAGE_PRESENT | _PAGE_ACCESSED | _PAGE_DIRTY)
+#define INIT (APIC_INT_ASSERT | APIC_DM_INIT)
 #define WORD 0x6472617567646e61ULL
 
 struct probe {
@@ -174,6 +178,26 @@ static void set_osxsave(void *unused)
 	cr4_set_bits(X86_CR4_OSXSAVE);
 }
 
+/* The local APIC's interrupt command register, in either of its modes: APM volume 2, 16.5 and 16.11. */
+static int send_init(unsigned int apic_id)
+{
+	void __iomem *apic;
+	u64 base;
+
+	rdmsrl(MSR_IA32_APICBASE, base);
+	if (base & X2APIC_ENABLE) {
+		wrmsrl(APIC_BASE_MSR + (APIC_ICR >> 4), (u64)apic_id << 32 | INIT);
+		return 0;
+	}
+	apic = ioremap(APIC_DEFAULT_PHYS_BASE, PAGE_SIZE);
+	if (!apic)
+		return -ENOMEM;
+	writel(apic_id << 24, apic + APIC_ICR2);
+	writel(INIT, apic + APIC_ICR);
+	iounmap(apic);
+	return 0;
+}
+
 static int do_touch(struct probe *probe)
 {
 	if (probe->mm != current->mm)
@@ -192,6 +216,7 @@ static int probe_open(struct inode *inode, struct file *file)
 static ssize_t probe_write(struct file *file, const char __user *from, size_t size, loff_t *at)
 {
 	struct probe *probe = file->private_data;
+	unsigned int apic_id;
 	char text[64] = "";
 	int error = -EINVAL;
 
@@ -203,6 +228,8 @@ static ssize_t probe_write(struct file *file, const char __user *from, size_t si
 		on_each_cpu(set_osxsave, NULL, 1);
 		return size;
 	}
+	if (sscanf(text, "init %u", &apic_id) == 1)
+		return send_init(apic_id) ?: size;
 	if (!strcmp(text, "touch\n")) /* without the lock, which an oops would keep */
 		return do_touch(probe) ?: size;
 	mutex_lock(&lock);
