@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cpuidlab.cpuid import Entry
-from cpuidlab.errors import LabError
+from cpuidlab.errors import GivenUpError, LabError
 from cpuidlab.hook import Answer, Hook, HookEvent, parse_log
 from cpuidlab.paths import TOOLING
 
@@ -167,6 +167,13 @@ def test_nested_state_that_is_not_taken(built: Path, tmp_path: Path) -> None:
         fake.do("create 0")
         with pytest.raises(LabError, match="KVM takes no nested state for vCPU 0: EINVAL"):
             fake.client().load_l2(0)
+
+
+def test_a_vm_that_kvm_has_given_up(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_BUGGED="1") as fake:
+        fake.do("create 0")
+        with pytest.raises(GivenUpError):
+            fake.client().get(0)
 
 
 def test_stopped_after_run(built: Path, tmp_path: Path) -> None:

@@ -20,3 +20,7 @@ class LabError(Exception):
 
 class LostVMError(LabError):
     """A virtual machine ended, panicked or closed its QMP connection while somebody waited for it."""
+
+
+class GivenUpError(LabError):
+    """KVM has met a bug of its own in this VM and answers each call with EIO (KVM_BUG_ON): the kernel's fault."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from cpuidlab.cpuid import Entry, Model
-from cpuidlab.errors import LabError
+from cpuidlab.errors import GivenUpError, LabError
 
 Call = Literal[1, 2]  # KVM_SET_CPUID, KVM_SET_CPUID2
 MAX_LIVE_SECONDS = 60
@@ -147,7 +147,8 @@ class Hook:
             lines.append(line)
         self._usable = True
         if line.startswith("err "):
-            raise LabError(f"the hook refused '{request.splitlines()[0]}': {line}")
+            kind = GivenUpError if line == f"err {errno.EIO} KVM_GET_CPUID2 failed" else LabError
+            raise kind(f"the hook refused '{request.splitlines()[0]}': {line}")
         return tuple(lines), line
 
     def _vcpu(self, line: str) -> Vcpu:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cpuidlab import cpuid, fate, health, hook, kmsg, sweep
 from cpuidlab.changes import parse
 from cpuidlab.cpuid import Model
-from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.errors import GivenUpError, LabError, LostVMError
 from cpuidlab.health import GuestMark
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
@@ -128,13 +128,12 @@ class Story:
             self._looked = self._look_at_guest()
         gone = fate.is_gone(self.rig)
         if not gone:
-            self.stop()
-            self.after = self._models()
+            self._take_models()
         self._files = self.rig.files()
         ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._hang, how=self._hang)
         seen = Observation(
             answers=tuple(self.answers),
-            model=None if gone else which_model(self.after, self.asked, self.before),
+            model=which_model(self.after, self.asked, self.before) if self.after else None,
             host_log=self._host_log(),
             guest=self._report() if ended.alive else None,
             fate=ended,
@@ -192,6 +191,13 @@ class Story:
         models = [self.after[vcpu] for vcpu in self.vcpus]
         found = health.troubles(self._looked, self._guest_mark, models, self._booted)
         return GuestReport(stable=not found, troubles=found)
+
+    def _take_models(self) -> None:
+        self.stop()
+        try:
+            self.after = self._models()
+        except GivenUpError:
+            self._hang = "KVM gave the VM up: a bug of its own, EIO to each call (KVM_BUG_ON)"
 
     def _models(self) -> dict[int, Model]:
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}
