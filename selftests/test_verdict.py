@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 from cpuidlab.eras import WARNING_LINES, Era, era, eras
 from cpuidlab.errors import LabError
+from cpuidlab.expect import with_l2
 from cpuidlab.observation import (
     Fate,
     Model,
@@ -226,6 +227,17 @@ def test_a_backport_excuses_only_what_it_promises() -> None:
     assert judged("warn", seen("EINVAL", "EINVAL", model="other"), probed="forbid-changed").verdict is Verdict.FAIL
     assert judged("warn", REFUSED).verdict is Verdict.FAIL
     assert judged("warn", REFUSED, probed="warn").verdict is Verdict.FAIL
+
+
+def test_a_backport_that_no_probe_can_see_is_a_warning_too() -> None:
+    def at(predicted: str, probed: str) -> Judgement:
+        alone = seen("EINVAL", model="before")
+        return judge(with_l2, era(predicted), era(probed), alone, promise="L2 is active", rerun=RERUN)
+
+    told = at("forbid-changed", "forbid-changed")
+    assert told.verdict is Verdict.WARN
+    assert "behaves as forbid-changed-l2 (commit b47b93c15b12, backported)" in told.reason
+    assert at("warn", "warn").verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(

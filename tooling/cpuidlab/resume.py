@@ -9,6 +9,7 @@ from avocado.core.output import LOG_UI
 from cpuidlab import journal
 from cpuidlab.journal import Line
 from cpuidlab.plan import Plan
+from cpuidlab.prediction import predicted
 
 LAST = "last"
 
@@ -40,4 +41,6 @@ def note(plan: Plan, state: Mapping[str, Any]) -> None:
 def _key(plan: Plan, test: str, variant: str) -> str:
     """What the result of that test depends on; empty for a variant that is not tested."""
     one = next((one for one in plan.variants if one.name == variant), None)
-    return journal.key(test, one.setup.identity, one.era, plan.cold) if one else ""
+    if one is None:
+        return ""
+    return journal.key(test, one.setup.identity, predicted(one.setup.kernel, one.era, plan.eras).era.name, plan.cold)

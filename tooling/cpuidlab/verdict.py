@@ -169,13 +169,18 @@ def _fits(era: Era, probe: Probe) -> bool:
     )
 
 
+def _alike(one: Era, other: Era) -> bool:
+    """Whether a probe would see the same of both."""
+    return (one.identical, one.changed, one.lines) == (other.identical, other.changed, other.lines)
+
+
 def _later_era(
     expect: Callable[[Era], Expectation], predicted: Era, probed: Era | None, observation: Observation
 ) -> Era | None:
-    """The later era that explains what was seen: the probed one, or where a defect does not show the one without it."""
-    suspects = (probed,) if probed is not None else ()
-    if expect(predicted).defect:
-        suspects = (*suspects, *eras())
+    """The later era that explains what was seen: the probed one, one that a probe cannot tell from it, or any where
+    a defect does not show."""
+    suspects = [probed] if probed else []
+    suspects += [era for era in eras() if (probed and _alike(era, probed)) or expect(predicted).defect]
     for era in suspects:
         if era.later_than(predicted) and not discrepancies(expect(era), observation):
             return era
