@@ -16,8 +16,8 @@ class BeforeRun(PromiseTest):
             self.conclude(story, never_run)
 
     def test_with_nested_state(self) -> None:
-        """Before the first KVM_RUN a changed CPUID is refused while L2 is active, as after KVM_SET_NESTED_STATE in guest
-        mode (b47b93c15b12); before that commit it is accepted. Either way silently."""
+        """Before the first KVM_RUN a changed CPUID is refused while L2 is active, as after KVM_SET_NESTED_STATE in
+        guest mode (b47b93c15b12); before that commit it is accepted. Either way silently."""
         with self.story("guest_held") as story:
             story.rig.hook.load_l2(0)
             story.set("maxphyaddr=36", vcpus=[0])
