@@ -25,7 +25,7 @@ RULES = {
     for rule in (
         Rule("never", "never again", "Do not set the CPUID of a vCPU again, not even to what it is, on"),
         Rule("same", "only the same", "Set again only the very same CPUID (any other is refused) on"),
-        Rule("warned", "better not", "Anything is accepted with a warning in the log, and can harm the guest, on"),
+        Rule("warned", "better not", "Anything is accepted with a warning in the log, and can kill the guest, on"),
         Rule("silent", "at your own risk", "Anything is accepted without a word, and can kill the guest, on"),
         Rule("mixed", "do not count on it", "The answers differ from test to test; set nothing again on"),
         Rule("unknown", "not known", "Too little was tested to say anything of"),
@@ -72,11 +72,12 @@ def _advice(host: str, cells: Sequence[Cell], standing: Standing) -> Advice:
         if answer_of(cell) and cell.verdict not in (Verdict.ERROR, Verdict.SKIP):
             asked.setdefault(question_of(cell.case), []).append(cell)
     before, same, pending, changed = (asked.get(key, []) for key in ("before", "same", "pending", "changed"))
+    nested = asked.get("nested", [])
     suspect = standing.defect and not pending
     return Advice(
         host=host,
         rule=RULES[_rule(same, pending, changed, suspect)],
-        before=" ".join([_taken(before, "any, any number of times"), *_harm(before)]),
+        before=" ".join([_taken(before, "any, any number of times"), *_nested(nested), *_harm(before)]),
         same=_same(same, pending, suspect),
         changed=_changed(changed),
     )
@@ -112,6 +113,12 @@ def _taken(cells: Sequence[Cell], what: str) -> str:
         warned = [cell for cell in cells if answer_of(cell) == "warned"]
         return f"Yes: {what}; the host's log warns in {_cases(warned)}."
     return f"Not always: refused with {' or '.join(errnos)} in {_cases(refused)}."
+
+
+def _nested(cells: Sequence[Cell]) -> list[str]:
+    """The exception from "any", where there is one."""
+    errnos = sorted({errno_of(cell) for cell in cells if answer_of(cell) == "refused"})
+    return [f"But another one is refused with {' or '.join(errnos)} while L2 is active in the vCPU."] if errnos else []
 
 
 def _same(same: Sequence[Cell], pending: Sequence[Cell], suspect: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from cpuidlab.paths import PROJECT, TOOLING
 
-Question = Literal["before", "same", "pending", "changed"]
+Question = Literal["before", "nested", "same", "pending", "changed"]
 
 
 @dataclass(frozen=True)
