@@ -48,8 +48,8 @@ def test_what_happens_is_told() -> None:
     assert "Not so in “after init”." in told["7.3"].changed
     assert told["7.3"].same == "Not always: refused with EBUSY in “after get”."
     assert told["5.10"].before.startswith("Yes: any")
-    assert told["6.18"].before == "Yes: any, any number of times."
-    assert told["7.2"].before.endswith("But another one is refused with EINVAL while L2 is active in the vCPU.")
+    assert "L2" not in told["6.18"].before
+    assert "times. But another one is refused with EINVAL while L2 is active in the vCPU." in told["7.2"].before
 
 
 def test_a_defect_that_was_not_tested_is_not_forgotten() -> None:
