@@ -7,7 +7,7 @@
  *
  *   12.345678901 create vcpu=0 fd=13
  *   12.345678901 set_cpuid2 by=qemu vcpu=0 nent=31 ret=0 errno=0       (set_cpuid for the old call, by=hook for ours;
- *                                                                      nent=-1: a pointer that is not mapped)
+ *                                                                      nent=-1: a call of badptr)
  *   12.345678901 first_run vcpu=0                                      (about to enter the guest for the first time)
  *   12.345678901 shutdown vcpu=0                                       (triple fault; also fail_entry and
  *                                                                      internal_error: what KVM_RUN returned with)
@@ -23,8 +23,8 @@
  *   get VCPU                      e FUNCTION INDEX FLAGS EAX EBX ECX EDX, one line an entry; ok nent=COUNT own=COUNT
  *   set VCPU 2|1 NENT LINES       2 is KVM_SET_CPUID2, 1 is KVM_SET_CPUID; followed by LINES lines "e WORD ...", each an
  *                                 entry as that call lays it out in memory; what is not sent up to NENT is zero
- *   badptr VCPU 2|1 [NENT]        the same call with a pointer that is not mapped, or one to a NENT alone that is, with no
- *                                 entries behind it
+ *   badptr VCPU 2|1 [NENT]        the same call with a pointer that is not mapped; with NENT, with a header that can be
+ *                                 read and says NENT, and entries behind it that cannot
  *   l2 VCPU                       give a vCPU that has not run the state of one that runs a guest of its own (SVM)
  *   live MILLISECONDS REQUEST     get, set or badptr in the vCPU's own thread before its next KVM_RUN
  *   sweep VCPU                    the e lines of the model, then what KVM_SET_CPUID2 does where one thing is different:
@@ -42,6 +42,7 @@
  * set, badptr and l2 answer "ok ret=0 errno=0" or "ok ret=-1 errno=22": KVM's refusal is data, "err" is the hook's own.
  * Without "live" the request assumes that the VM is stopped (KVM lets one thread at a time use a vCPU) and gets err 16
  * where the vCPU is inside KVM_RUN. A live request that is not done in time gets err 110 and is never done later.
+ * l2 gets err 16 also where the vCPU has run.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Guest side of kvm-cpuid-lab: one page of a process's address space whose page-table entries are chosen by hand, to
- * see whether the CPU that runs the guest still finds fault with them. For throw-away guests only.
+ * see whether the CPU that runs the guest still finds fault with them. It also does two things that no process can: set
+ * CR4.OSXSAVE, and send INIT alone. For throw-away guests only.
  *
  * Each opening of /proc/cpuidprobe is one mapping of its process; closing it (or the process's end) takes it away.
  * A command is written, then its answer is read, one line:
