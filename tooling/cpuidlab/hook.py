@@ -111,7 +111,7 @@ class Hook:
     def set_bad_pointer(
         self, vcpu: int, call: Call = 2, nent: int | None = None, *, live: bool = False, seconds: float = 10
     ) -> Answer:
-        """The same call with a pointer that is not mapped; with `nent`, that count can be read and the entries cannot."""
+        """The same call with a pointer that is not mapped; with `nent` that count can be read, the entries cannot."""
         count = "" if nent is None else f" {nent}"
         return self._answer(f"badptr {vcpu} {call}{count}\n", live, seconds)
 
