@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cpuidlab import cli, sweepmap, sweeprun, sweepview
+from cpuidlab.carrier import CPU
 from cpuidlab.cpuid import Model, with_field
 from cpuidlab.errors import LabError
 from cpuidlab.fields import FIELDS
@@ -209,7 +210,7 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
 
     def setup(host: str, paging: str) -> SimpleNamespace:
         kernel = SimpleNamespace(label=host, release=f"{host}.9", digest=host)
-        return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel="tcg", boot="")
+        return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel="tcg", boot="", cpu=CPU)
 
     def open_rig(one: Any, stage: str, profile: object, deadline: object) -> FakeRig:
         if lost and one.name in lost:
@@ -271,7 +272,8 @@ def test_an_unstable_guest_is_exit_1(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "words",
     [[], ["--host", "5.10", "--diff", "a", "b"], ["--host", "nonsense"], ["--host", "5.10", "--paging", "ept"],
-     ["--host", "5.10", "--cpu", "host; reboot"], ["--host", "5.10", "--cpu", """ a'b"""], ["--host", ","],
+     ["--host", "5.10", "--cpu", "host; reboot"], ["--host", "5.10", "--host-cpu", "EPYC; reboot"],
+     ["--host", "5.10", "--cpu", """ a'b"""], ["--host", ","],
      ["--diff", "no-such-file", "nor-this"]],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_2(

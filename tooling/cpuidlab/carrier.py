@@ -29,6 +29,8 @@ from cpuidlab.waiting import Deadline, wait_for
 
 QEMU = "qemu-system-x86_64"
 ACCEL = "tcg"
+SVM = "svm=on,npt=on"
+CPU = f"EPYC,{SVM}"  # of a nested host
 MEMORY_MIB = 1024
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|LAB: kvm_amd does not (load|take npt)")
@@ -37,21 +39,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @cache
-def qemu_identity() -> str:
+def qemu_identity(cpu: str) -> str:
     """What a frozen machine depends on beside what it boots: QEMU's own bytes and how it is called."""
     found = shutil.which(QEMU)
     if found is None:
         raise UsageError(f"{QEMU} is not installed; 'make setup' installs what is needed")
-    return f"{file_digest(Path(found))} {' '.join(_machine_words(0, share=True))}"
+    return f"{file_digest(Path(found))} {' '.join(_machine_words(0, cpu, share=True))}"
 
 
 @dataclass(frozen=True)
 class Boot:
-    """What a nested host boots: kernel and initramfs as files, and the words of its kernel command line."""
+    """What a nested host boots: kernel and initramfs as files, the words of its kernel command line, and its CPU."""
 
     kernel: Path
     initrd: Path
     words: str
+    cpu: str = CPU
 
 
 class TcgMachine:
@@ -78,7 +81,7 @@ class TcgMachine:
             weakref.finalize(self, os.close, descriptor)
         ours, theirs = socket.socketpair()
         self.command = [
-            *_machine_words(memory, share=refreeze or frozen is None),
+            *_machine_words(memory, boot.cpu, share=refreeze or frozen is None),
             *_boot_words(boot, thawing=frozen is not None),
             "-chardev", f"file,id=console,path=/dev/fd/{self._console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
@@ -184,13 +187,13 @@ class TcgMachine:
         self._memory.close()  # it holds all that the machine has written
 
 
-def _machine_words(memory: int, share: bool) -> list[str]:
+def _machine_words(memory: int, cpu: str, share: bool) -> list[str]:
     # one vCPU: with two, threads of TCG that share the memory were seen to lose a guest now and then (docs/findings.md)
     ram = f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path=/dev/fd/{memory},share={'on' if share else 'off'}"
     return [
         QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-object", ram, "-machine", f"q35,accel={ACCEL},memory-backend=ram", "-m", str(MEMORY_MIB),
-        "-cpu", "EPYC,svm=on,npt=on", "-smp", "1",
+        "-cpu", cpu, "-smp", "1",
         "-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
     ]  # fmt: skip

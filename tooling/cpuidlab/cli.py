@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--host", default="", metavar="HOST[,...]", help="the hosts to sweep; all: every usable series")
     sweep.add_argument("--paging", default="npt,shadow", help="npt, shadow or both (both)")
     sweep.add_argument("--cpu", default="", metavar="MODEL", help="another CPU for the guest, as QEMU's -cpu takes it")
+    sweep.add_argument(
+        "--host-cpu", default="", metavar="MODEL", help="another CPU for the nested host: EPYC,pku=on,la57=on"
+    )
     sweep.add_argument("--to", type=Path, default=Path("sweep-results"), metavar="DIR", help="where maps are kept")
     sweep.add_argument("--diff", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two kept maps")
     sweep.set_defaults(run=_sweep)
@@ -163,7 +166,7 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.diff:
         old, new = options.diff
         return sweeprun.show_difference(old, new, options.json)
-    maps = sweeprun.make_maps(options.host, options.paging, options.cpu, options.to)
+    maps = sweeprun.make_maps(options.host, options.paging, options.cpu, options.host_cpu, options.to)
     return sweeprun.show_maps(maps, options.to, options.json)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from cpuidlab import images
-from cpuidlab.carrier import ACCEL, Boot, qemu_identity
+from cpuidlab.carrier import ACCEL, CPU, Boot, qemu_identity
 from cpuidlab.errors import UsageError
 from cpuidlab.kernel import Kernel
 from cpuidlab.kernels import resolve
@@ -20,12 +20,13 @@ WORDS = f"console=ttyS0 quiet oops=panic panic=-1 init_on_free=1 {QUICK_WORDS}"
 
 @dataclass(frozen=True)
 class Setup:
-    """One nested host: kernel and paging mode ("npt" or "shadow")."""
+    """One nested host: kernel, paging mode ("npt" or "shadow") and, where it is another one, the CPU it runs on."""
 
     kernel: Kernel
     paging: str
     guest_kernel: Kernel
     keys: Keys
+    cpu: str = CPU
 
     @property
     def name(self) -> str:
@@ -41,13 +42,13 @@ class Setup:
     def identity(self) -> str:
         """Changes with the kernels and with QEMU; makes no image, unlike `inputs`."""
         kernels = {"kernel": self.kernel.digest, "guest": self.guest_kernel.digest, "paging": self.paging}
-        return key_of({**kernels, "keys": self.keys.digest, "machine": qemu_identity()})
+        return key_of({**kernels, "keys": self.keys.digest, "machine": qemu_identity(self.cpu)})
 
     @cached_property
     def boot(self) -> Boot:
         """What the host boots; makes the images where they are not cached yet."""
         initrd = images.host_image(self.kernel, self.keys, self.guest_kernel, images.hook_library())
-        return Boot(self.kernel.vmlinuz, initrd, f"{WORDS} kvm_amd.npt={PAGINGS[self.paging]}")
+        return Boot(self.kernel.vmlinuz, initrd, f"{WORDS} kvm_amd.npt={PAGINGS[self.paging]}", self.cpu)
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -56,7 +57,7 @@ class Setup:
             "kernel": self.kernel.digest,
             "initrd": self.boot.initrd.parent.name,
             "words": self.boot.words,
-            "machine": qemu_identity(),
+            "machine": qemu_identity(self.cpu),
         }
 
 

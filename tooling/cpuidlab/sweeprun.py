@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from cpuidlab import sweepmap, sweepview, sweepwords
+from cpuidlab.carrier import CPU, SVM
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.freezer import frozen, open_rig
 from cpuidlab.parallel import in_parallel, rigs_at_once
@@ -25,7 +26,7 @@ SECONDS = 120.0
 _CPU = re.compile(r"[\w.+-]+(,[\w.+-]+(=[\w.+-]+)?)*")
 
 
-def make_maps(hosts: str, paging: str, cpu: str, folder: Path) -> tuple[Map, ...]:
+def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) -> tuple[Map, ...]:
     """Sweep each host in each paging mode, one after the other; write the maps, the page and the table as they come.
 
     Raises UsageError or LabError where one cannot be swept, after all others have been.
@@ -33,6 +34,8 @@ def make_maps(hosts: str, paging: str, cpu: str, folder: Path) -> tuple[Map, ...
     variants = plan(hosts, paging).variants
     profile = guest(cpu)
     setups = [variant.setup for variant in variants]
+    if host_cpu:
+        setups = [replace(one, cpu=carrier_cpu(host_cpu)) for one in setups]
     for one in setups:
         _ = one.boot  # two paging modes share an image
     in_parallel([partial(frozen, one, "guest_ready", profile) for one in setups], rigs_at_once())
@@ -62,16 +65,24 @@ def sweep_one(setup: Setup, profile: Profile) -> Map:
         seen = story.observe()
     health = "stable" if seen.guest and seen.guest.stable else f"not stable: {seen.fate.how or seen.guest}"
     kernel = setup.kernel
-    return Map(kernel.label, kernel.release, setup.paging, setup.accel, profile.cpu, health, found)
+    cpu = profile.cpu if setup.cpu == CPU else f"{profile.cpu} on {setup.cpu}"
+    return Map(kernel.label, kernel.release, setup.paging, setup.accel, cpu, health, found)
 
 
 def guest(cpu: str) -> Profile:
     """The guest to sweep: the tests' own, or with another `cpu`, as QEMU's -cpu takes it."""
-    if not cpu:
-        return PROFILES[PROFILE]
+    return replace(PROFILES[PROFILE], cpu=_model("--cpu", cpu)) if cpu else PROFILES[PROFILE]
+
+
+def carrier_cpu(cpu: str) -> str:
+    """Another CPU for the nested host to run on, with SVM added."""
+    return f"{_model('--host-cpu', cpu)},{SVM}"
+
+
+def _model(option: str, cpu: str) -> str:
     if not _CPU.fullmatch(cpu):
-        raise UsageError(f"--cpu {cpu!r} is no CPU model of QEMU's; write it as for -cpu, such as EPYC-Rome,pku=on")
-    return replace(PROFILES[PROFILE], cpu=cpu)
+        raise UsageError(f"{option} {cpu!r} is no CPU model of QEMU's; write it as for -cpu, such as EPYC-Rome,pku=on")
+    return cpu
 
 
 def file_name(one: Map) -> str:
