@@ -2,6 +2,7 @@
 
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -102,6 +103,12 @@ class FakeStory:
     def stop(self) -> None:
         self.log.append("stop")
 
+    def adopt(self, vcpu: int) -> None:
+        self.log.append(f"adopt {vcpu}")
+
+    def qemu_set(self) -> None:
+        self.log.append("qemu_set")
+
     def boots(self) -> None:
         self.log.append("boots")
 
@@ -188,15 +195,17 @@ def test_a_hot_add_takes_the_first_free_socket() -> None:
 def test_a_replug_takes_the_vcpu_asked_for() -> None:
     story = FakeStory()
     assert acts.replug(story.as_story(), 1, pdpe1gb=False) == 1
-    assert story.log == ["query-hotpluggable-cpus", "resume", "device_del", "device_add"]
+    assert story.log == ["query-hotpluggable-cpus", "resume", "device_del", "device_add", "adopt 1"]
     assert story.qmp.sent[1] == ("device_del", {"id": "/machine/unattached/device[1]"})
     assert story.qmp.sent[2][1]["core-id"] == 1
 
 
-def test_a_replug_that_kills_qemu_is_no_lab_failure() -> None:
-    story = FakeStory()
-    story.qmp.dies_at = "device_add"
-    assert acts.replug(story.as_story(), 1) is None
+def test_a_plug_that_kills_qemu_is_no_lab_failure() -> None:
+    for plug in (partial(acts.replug, vcpu=1), acts.hot_add):
+        story = FakeStory()
+        story.qmp.dies_at = "device_add"
+        assert plug(story.as_story()) is None
+        assert story.log[-1] == "qemu_set"
 
 
 def test_a_replug_under_which_the_host_is_lost() -> None:

@@ -229,6 +229,13 @@ def test_a_backport_excuses_only_what_it_promises() -> None:
     assert judged("warn", REFUSED, probed="warn").verdict is Verdict.FAIL
 
 
+def test_what_was_not_looked_at_hides_no_broken_promise() -> None:
+    blind = dataclasses.replace(seen("EINVAL", "EINVAL", model="before"), guest=None)
+    assert judge(changed, era("silent"), None, blind, promise="", rerun=RERUN).verdict is Verdict.FAIL
+    with pytest.raises(LabError, match="nobody looked"):
+        judge(changed, era("forbid-changed"), None, blind, promise="", rerun=RERUN)
+
+
 def test_a_backport_that_no_probe_can_see_is_a_warning_too() -> None:
     def at(predicted: str, probed: str) -> Judgement:
         alone = seen("EINVAL", model="before")

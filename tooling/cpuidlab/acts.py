@@ -79,14 +79,17 @@ def bring_up(story: Story, cpu: int) -> None:
         story.rig.guest.run(f"[ $(cat {path}) = 1 ] || echo 1 >{path}", story.deadline.within(BRING_UP_SECONDS))
 
 
-def hot_add(story: Story, **features: bool) -> int:
-    """Plug a new vCPU with these features into the first free socket of the VM; return its vCPU id."""
+def hot_add(story: Story, **features: bool) -> int | None:
+    """Plug a new vCPU with these features into the first free socket of the VM, and take it into the story.
+
+    Returns its vCPU id, or None where QEMU died of it.
+    """
     free = [slot for slot in _slots(story) if "qom-path" not in slot]
     return _plug(story, free[-1], features)
 
 
 def replug(story: Story, vcpu: int, **features: bool) -> int | None:
-    """Unplug a vCPU with the guest's help and plug it in again with these features.
+    """Unplug a vCPU with the guest's help, plug it in again with these features, and take it into the story.
 
     Returns its vCPU id, or None where QEMU died of it. Raises LabError where the guest does not let it go.
     """
@@ -94,18 +97,21 @@ def replug(story: Story, vcpu: int, **features: bool) -> int | None:
     story.resume()
     story.rig.qmp.execute("device_del", story.deadline, id=slot["qom-path"])
     _await_event(story, "DEVICE_DELETED")
-    try:
-        return _plug(story, slot, features)
-    except LostVMError:
-        story.rig.machine.watch()  # it is the guest's QEMU that died, not the host
-        return None
+    return _plug(story, slot, features)
 
 
-def _plug(story: Story, slot: dict[str, Any], features: dict[str, bool]) -> int:
+def _plug(story: Story, slot: dict[str, Any], features: dict[str, bool]) -> int | None:
     """With one thread a core and one socket the core's number is the APIC id, and that is the vCPU id."""
     words = {"driver": slot["type"], "id": "plugged", **slot["props"], "host-phys-bits": True, **features}
-    story.rig.qmp.execute("device_add", story.deadline, **words)
-    return int(slot["props"]["core-id"])
+    vcpu = int(slot["props"]["core-id"])
+    try:
+        story.rig.qmp.execute("device_add", story.deadline, **words)
+    except LostVMError:
+        story.rig.machine.watch()  # it is the guest's QEMU that died, not the host
+        story.qemu_set()
+        return None
+    story.adopt(vcpu)
+    return vcpu
 
 
 def _slots(story: Story) -> list[dict[str, Any]]:

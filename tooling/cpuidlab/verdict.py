@@ -79,16 +79,20 @@ class Probe:
 def discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
     """One sentence for each thing that was seen to be other than expected, the weightiest first.
 
-    Raises LabError where something that must be known was not looked at.
+    Raises LabError where nothing else is wrong, and something that must be known was not looked at.
     """
-    return (
+    found = [
         *_answer_discrepancies(expectation, observation),
         *_line_discrepancies(expectation, observation),
         *_note_discrepancies(expectation.notes, observation.notes),
-        *_guest_discrepancies(expectation, observation),
-        *_model_discrepancies(expectation, observation),
-        *_noise(expectation.lines, observation.host_log),
-    )
+    ]
+    for look in (_guest_discrepancies, _model_discrepancies):
+        try:
+            found += look(expectation, observation)
+        except LabError:
+            if not found:
+                raise
+    return (*found, *_noise(expectation.lines, observation.host_log))
 
 
 def judge(
