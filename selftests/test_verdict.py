@@ -4,6 +4,7 @@ import pytest
 from cpuidlab.eras import WARNING_LINES, Era, era, eras
 from cpuidlab.errors import LabError
 from cpuidlab.expect import with_l2
+from cpuidlab.kmsg import Record
 from cpuidlab.observation import (
     Fate,
     Model,
@@ -232,6 +233,12 @@ def test_a_backport_excuses_only_what_it_promises() -> None:
 def test_what_was_not_looked_at_hides_no_broken_promise() -> None:
     blind = dataclasses.replace(seen("EINVAL", "EINVAL", model="before"), guest=None)
     assert judge(changed, era("silent"), None, blind, promise="", rerun=RERUN).verdict is Verdict.FAIL
+    warning = Record(4, 0, 9, 29.6, "WARNING: CPU: 0 PID: 114 at arch/x86/kvm/cpuid.c:1 some_place+0x1/0x2")
+    never = dataclasses.replace(seen(), host_log=(warning,))
+    told = judge(changed, era("forbid-changed"), None, never, promise="", rerun=RERUN)
+    assert (told.verdict, "WARNING" in told.reason) == (Verdict.FAIL, True)
+    with pytest.raises(LabError, match="never called"):
+        judge(changed, era("forbid-changed"), None, seen(), promise="", rerun=RERUN)
     with pytest.raises(LabError, match="nobody looked"):
         judge(changed, era("forbid-changed"), None, blind, promise="", rerun=RERUN)
 

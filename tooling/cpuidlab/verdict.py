@@ -81,6 +81,9 @@ def discrepancies(expectation: Expectation, observation: Observation) -> tuple[s
 
     Raises LabError where nothing else is wrong, and something that must be known was not looked at.
     """
+    noise = _noise(expectation.lines, observation.host_log)
+    if noise and expectation.answer is not None and not observation.answers:
+        return noise  # the kernel's own trouble came before the call
     found = [
         *_answer_discrepancies(expectation, observation),
         *_line_discrepancies(expectation, observation),
@@ -92,7 +95,7 @@ def discrepancies(expectation: Expectation, observation: Observation) -> tuple[s
         except LabError:
             if not found:
                 raise
-    return (*found, *_noise(expectation.lines, observation.host_log))
+    return (*found, *noise)
 
 
 def judge(
