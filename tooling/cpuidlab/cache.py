@@ -18,18 +18,8 @@ THAWABLE = "thawable"  # frozen rigs laid out to be thawed; any of them can be l
 BUDGET_BYTES = 5_200_000_000
 JUST_NOW_SECONDS = 60  # whoever was told of a thawable rig has opened it by then
 _CHEAP_FIRST = (
-    THAWABLE,
-    "probes",
-    "rigs",
-    "probe",
-    "compiled",
-    "images",
-    "patched",
-    "kbuild",
-    "headers",
-    "toolchain",
-    "kernels",
-)
+    THAWABLE, "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers", "toolchain", "kernels",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

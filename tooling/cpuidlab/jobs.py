@@ -20,18 +20,9 @@ def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, s
     """
     avocado = Path(sys.executable).with_name("avocado")
     line = [
-        *command.DIE_WITH_US,
-        str(avocado),
-        "run",
-        *tests,
-        "--hosts",
-        hosts,
-        "--paging",
-        paging,
-        "--job-results-dir",
-        str(into),
-        *more,
-    ]
+        *command.DIE_WITH_US, str(avocado), "run", *tests,
+        "--hosts", hosts, "--paging", paging, "--job-results-dir", str(into), *more,
+    ]  # fmt: skip
     try:
         command.run(line, seconds=seconds, cwd=PROJECT)
         failure = LabError(f"avocado left no matrix in {into}")

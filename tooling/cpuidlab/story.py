@@ -48,7 +48,7 @@ class Story:
         self.asked = dict(self.before)
         self.after: dict[int, Model] = {}
         self._looked: health.Health | None = None  # None: not run, ended, or only its console still speaks
-        self._hang: str | None = None
+        self._dead: str | None = None  # why the guest counts as dead though its QEMU lives
         self._sick: tuple[str, ...] = ()  # what the console says of a guest that answers no more and has not ended
 
     def set(self, change: str = "", vcpus: Sequence[int] | None = None, call: Call = 2, *, live: bool = False) -> str:
@@ -130,7 +130,7 @@ class Story:
         if not gone:
             self._take_models()
         self._files = self.rig.files()
-        ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._hang, how=self._hang)
+        ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._dead, how=self._dead)
         seen = Observation(
             answers=tuple(self.answers),
             model=which_model(self.after, self.asked, self.before) if self.after else None,
@@ -171,8 +171,8 @@ class Story:
                 return health.parse(program.end(patience))
             except LabError as error:
                 failure = error
-                self._hang = None if fate.is_gone(self.rig) else fate.stuck(self.rig)
-                if self._hang or fate.is_gone(self.rig):
+                self._dead = None if fate.is_gone(self.rig) else fate.stuck(self.rig)
+                if self._dead or fate.is_gone(self.rig):
                     return None
         if fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
             return None
@@ -197,7 +197,7 @@ class Story:
         try:
             self.after = self._models()
         except GivenUpError:
-            self._hang = "KVM gave the VM up: a bug of its own, EIO to each call (KVM_BUG_ON)"
+            self._dead = "KVM gave the VM up: a bug of its own, EIO to each call (KVM_BUG_ON)"
 
     def _models(self) -> dict[int, Model]:
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}
