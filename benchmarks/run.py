@@ -95,7 +95,7 @@ class Benchmark:
 
     def _raw_thaw(self) -> None:
         try:
-            raw = floor.thaw(self.frozen, self.setup.boot.kernel, self.setup.keys.folder / "client_key")
+            raw = floor.thaw(self.frozen, self.setup.kernel.vmlinuz, self.setup.keys.folder / "client_key")
         except (OSError, ValueError, SSHException, floor.QmpError) as error:
             raise LabError(f"the raw thaw failed: {error!r}") from error
         self.seconds[RAW_RUNS].append(raw.runs)

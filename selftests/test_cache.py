@@ -89,14 +89,25 @@ def test_a_smaller_cache_gives_up_what_is_soonest_made_again_and_longest_unused(
     assert names() == {"kernels/None"}  # the pins
 
 
-def test_room_is_made_by_thawable_rigs_alone() -> None:
+def test_room_is_made_by_what_is_made_again_in_a_second() -> None:
     for label, age in (("old", 900), ("middle", 500), ("just now", 1)):
         put(cache.THAWABLE, label, "1", size=10 * 4096, age=age)
+    put(cache.BOOTABLE, "host", "1", size=10 * 4096, age=500)
     put("rigs", "packed", "1", size=10 * 4096, age=9999)
     cache.make_room(3 * 10 * 4096)
     assert names() == {"thawable/middle", "thawable/just now", "rigs/packed"}
     cache.make_room(0)
     assert names() == {"thawable/just now", "rigs/packed"}
+
+
+def test_what_is_being_made_needs_room_too() -> None:
+    put(cache.THAWABLE, "old", "1", size=10 * 4096, age=900)
+    partial = put("rigs", "new", "1", size=10 * 4096)
+    partial.rename(partial.with_name(partial.name + ".partial"))
+    cache.make_room(20 * 4096)
+    assert "thawable/old" in names()
+    cache.make_room(15 * 4096)
+    assert "thawable/old" not in names()
 
 
 def test_room_is_made_by_what_is_stale_first(monkeypatch: pytest.MonkeyPatch) -> None:

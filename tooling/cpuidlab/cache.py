@@ -13,19 +13,22 @@ from cpuidlab import store
 from cpuidlab.errors import UsageError
 from cpuidlab.paths import cache_dir
 
+BOOTABLE = "bootable"  # images of hosts, which only a cold boot reads
 THAWABLE = "thawable"  # frozen rigs laid out to be thawed; any of them can be laid out again in seconds
-# Of the whole cache: what is laid out to be thawed stays as long as there is room for it.
+# Of the whole cache: what can be had again in a second stays as long as there is room for it.
 BUDGET_BYTES = 5_200_000_000
-JUST_NOW_SECONDS = 60  # whoever was told of a thawable rig has opened it by then
+FREEZING_BYTES = 900_000_000  # what a guest's two stages take before they are packed
+JUST_NOW_SECONDS = 60  # whoever was told of a thawable rig or an image has opened it by then
+_QUICK = (BOOTABLE, THAWABLE)
 _CHEAP_FIRST = (
-    THAWABLE, "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers", "toolchain", "kernels",
+    *_QUICK, "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers", "toolchain", "kernels",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the cache: `used` is when it was last asked for. Where nothing is content-hashed, as in `apt`, a
-    whole kind is one entry. `stale` is what today's inputs would not make."""
+    """One thing in the cache, whole or still being made: `used` is when it was last asked for. Where nothing is
+    content-hashed, as in `apt`, a whole kind is one entry. `stale` is what today's inputs would not make."""
 
     kind: str
     path: Path
@@ -47,12 +50,12 @@ def entries() -> list[Entry]:
 
 
 def make_room(budget: int = BUDGET_BYTES) -> None:
-    """Where the cache is over its budget, drop what is stale and has been so for a while, of every kind, and then
-    thawable rigs, the longest unused first."""
+    """Where the cache is over its budget, drop what is stale and has been so for a while, of every kind, and then what
+    is made again in a second, the longest unused first."""
     there, now = entries(), time.time()
     too_much = _sum(there) - budget
     gone = _shrink([e for e in there if e.stale and e.is_made and e.used < now - store.YOUNG_SECONDS], too_much)
-    idle = [e for e in there if e.kind == THAWABLE and e.used < now - JUST_NOW_SECONDS and e not in gone]
+    idle = [e for e in there if e.kind in _QUICK and e.used < now - JUST_NOW_SECONDS and e not in gone]
     _shrink(idle, too_much - _sum(gone))
 
 
@@ -121,14 +124,15 @@ def _of_kind(kind: Path) -> list[Entry]:
     made = [path for path in sorted(kind.iterdir()) if path.is_dir() and store.label_of(path)]
     if all(path.suffix == ".lock" for path in kind.iterdir()):
         return []
-    if not made:
+    unfinished = sorted(kind.glob("*.partial"))
+    if not made and not unfinished:
         return [Entry(kind.name, kind, _size(kind), kind.stat().st_mtime, False)]
+    current = _current(kind, made)
     found = []
-    for path in made:
+    for path in made + unfinished:
         try:
-            found.append(
-                Entry(kind.name, path, _size(path), path.stat().st_mtime, path.name not in _current(kind, made))
-            )
+            stale = path in made and path.name not in current
+            found.append(Entry(kind.name, path, _size(path), path.stat().st_mtime, stale))
         except FileNotFoundError:  # another process has dropped it
             continue
     return found

@@ -49,10 +49,13 @@ def qemu_identity(cpu: str) -> str:
 
 @dataclass(frozen=True)
 class Boot:
-    """What a nested host boots: kernel and initramfs as files, the words of its kernel command line, and its CPU."""
+    """What a nested host boots: kernel and initramfs as files, the words of its kernel command line, and its CPU.
+
+    There may be no initramfs where a machine is thawed.
+    """
 
     kernel: Path
-    initrd: Path
+    initrd: Path | None
     words: str
     cpu: str = CPU
 

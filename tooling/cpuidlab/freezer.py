@@ -19,7 +19,7 @@ from cpuidlab.waiting import Deadline
 
 FREEZE_SECONDS = 120.0
 FREEZES = 10
-FORM = "packed 1"  # raised when what is kept of a frozen rig looks different
+FORM = "packed 2"  # raised when what is kept of a frozen rig looks different
 BOOTS = 3  # 6.12.107 panics in some boots under QEMU 7.2's TCG: freezing may boot again, a test never does
 
 
@@ -32,7 +32,7 @@ def frozen(setup: Setup, stage: Stage, profile: Profile) -> Path:
 
     def lay_out(folder: Path) -> None:
         cache.make_room()
-        packed.unpack([one / "ram.zst" for one in stages], setup.boot.initrd, folder / "ram")
+        packed.unpack([one / "ram.zst" for one in stages], setup.base, folder / "ram")
         for file in stages[-1].iterdir():
             if file.name != "ram.zst":
                 shutil.copy(file, folder)
@@ -94,7 +94,7 @@ def open_rig(setup: Setup, stage: Stage, profile: str | Profile, deadline: Deadl
 
 def _pack(setup: Setup, stage: Path, before: Path | None) -> None:
     """Keep of a stage's memory only what the stage before did not have."""
-    packed.pack(stage / "ram", before and before / "ram", setup.boot.initrd, stage / "ram.zst")
+    packed.pack(stage / "ram", before and before / "ram", setup.base, stage / "ram.zst")
     (stage / "ram").unlink()
 
 
@@ -119,8 +119,9 @@ def _freeze(rig: Rig, folder: Path) -> None:
 def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
     """Boot until it succeeds, at most BOOTS times, counted and shown; the count is kept in boots.json.
 
-    A boot that took all of its time is the last one: the next would take as long.
+    A boot that took all of its time is the last one: the next would take as long. What is frozen needs room.
     """
+    cache.make_room(cache.BUDGET_BYTES - cache.FREEZING_BYTES)
     for count in range(1, BOOTS + 1):
         deadline = Deadline.after(FREEZE_SECONDS)
         try:

@@ -5,11 +5,12 @@ bytes, the kernel's modules, the keys. Built twice from the same inputs it is th
 that a program brings along are those of this machine at build time.
 """
 
+import functools
 import os
 import shutil
-from functools import cache
 from pathlib import Path
 
+from cpuidlab import cache
 from cpuidlab.command import run
 from cpuidlab.errors import UsageError
 from cpuidlab.guestmodule import PROBE, probe_module
@@ -30,17 +31,27 @@ def guest_image(kernel: Kernel, keys: Keys) -> Path:
         "usr/bin/probe": PROBE / "probe",
         "usr/bin/health": _compiled("health", GUESTS / "guest" / "health.c", "-static"),
     }
-    return _image("guest", kernel, keys, extra)
+    return _image("images", "guest", kernel, _base("guest", keys, extra))
 
 
-def host_image(kernel: Kernel, keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
-    """The host's initramfs for `kernel`, with the guest's kernel and image and the hook inside: a file."""
+def host_base(keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
+    """What the initramfs of every host has in common, the guest's kernel and image and the hook among it: a file."""
     extra = {
         "guest/vmlinuz": guest_kernel.vmlinuz,
         "guest/initrd": guest_image(guest_kernel, keys),
         HOOK_IN_HOST: hook,
     }
-    return _image("host", kernel, keys, extra)
+    return _base("host", keys, extra)
+
+
+def host_image(kernel: Kernel, base: Path) -> Path:
+    """The host's initramfs for `kernel`: a file. It goes when room is needed; rigs that are frozen can do without."""
+    return _image(cache.BOOTABLE, "host", kernel, base)
+
+
+def host_inputs(kernel: Kernel, base: Path) -> dict[str, str]:
+    """What the host's initramfs for `kernel` is made of, without making it."""
+    return _inputs("host", kernel, base)
 
 
 def hook_library() -> Path:
@@ -57,21 +68,23 @@ def _compiled(name: str, source: Path, *flags: str) -> Path:
     return made("compiled", Path(name).stem, inputs, compile_it) / name
 
 
-def _image(role: str, kernel: Kernel, keys: Keys, extra: dict[str, Path]) -> Path:
+def _inputs(role: str, kernel: Kernel, base: Path) -> dict[str, str]:
+    return {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(_modules(role))}
+
+
+def _image(kind: str, role: str, kernel: Kernel, base: Path) -> Path:
     """The base, and behind it the kernel's modules as an archive of their own: all that a new kernel waits for."""
-    base = _base(role, keys, extra)
-    modules = _read_list(GUESTS / role / "modules.list")
-    inputs = {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(modules)}
 
     def assemble(folder: Path) -> None:
+        cache.make_room()
         root = folder / "root"
         (root / "lib/modules").mkdir(parents=True)  # or dracut-install makes lib a link, and it is a folder in the base
-        _install_modules(root, kernel, modules)
+        _install_modules(root, kernel, _modules(role))
         shutil.copyfile(base, folder / "initrd")
         _append(root, folder / "initrd")
         shutil.rmtree(root)
 
-    return made("images", f"{role}-{kernel.label}", inputs, assemble) / "initrd"
+    return made(kind, f"{role}-{kernel.label}", _inputs(role, kernel, base), assemble) / "initrd"
 
 
 def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
@@ -96,17 +109,21 @@ def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
     return made("images", f"{role}-base", inputs, assemble) / "initrd"
 
 
+def _modules(role: str) -> list[str]:
+    return _read_list(GUESTS / role / "modules.list")
+
+
 def _read_list(path: Path) -> list[str]:
     lines = (line.strip() for line in path.read_text().splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@cache
+@functools.cache
 def _source_digest(path: Path) -> str:
     return file_digest(path)
 
 
-@cache
+@functools.cache
 def _find(name: str) -> Path:
     found = shutil.which(name, path=SEARCH_PATH)
     if found:

@@ -1,7 +1,7 @@
 """The memory of a frozen rig, kept small: of each stage only the pages that the stage before did not have, compressed.
 
-Most of what is left lies in the host's initramfs too, byte by byte: that file is the compressor's dictionary. A rig's
-memory is laid out again as a plain file before it is thawed, so that a thaw maps it and reads nothing.
+Most of what is left lies in the base of the host's initramfs too, byte by byte: that is the compressor's dictionary. A
+rig's memory is laid out again as a plain file before it is thawed, so that a thaw maps it and reads nothing.
 """
 
 import os

@@ -144,12 +144,13 @@ def prepare(job: Plan) -> Ahead:
 
 def _works(setup: Setup, cold: bool) -> Iterator[Work]:
     """What one host in one paging mode needs, in this order."""
-    yield lambda: setup.boot
-    if not cold:
-        yield partial(host_frozen, setup)
-        for profile in PROFILES.values():
-            yield partial(guest_frozen, setup, profile)
-        yield partial(probe, setup)
+    if cold:
+        yield lambda: setup.boot
+        return
+    yield partial(host_frozen, setup)
+    for profile in PROFILES.values():
+        yield partial(guest_frozen, setup, profile)
+    yield partial(probe, setup)
 
 
 def _eras(text: str, specs: Sequence[str]) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Rig:
     def thawed(cls, setup: Setup, frozen: Path, deadline: Deadline, refreeze: bool = False) -> "Rig":
         """Start a fresh copy of a frozen rig; with `refreeze` the copy can be frozen again."""
         try:
-            machine = TcgMachine(f"host {setup.name}", setup.boot, deadline, frozen, refreeze)
+            machine = TcgMachine(f"host {setup.name}", setup.thaw, deadline, frozen, refreeze)
         except FileNotFoundError as error:
             raise LabError(f"the frozen rig {frozen} is not whole; remove {frozen.parent} and run again") from error
         rig = cls(setup, machine, deadline)

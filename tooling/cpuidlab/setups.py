@@ -1,7 +1,8 @@
 """Everything that a nested host is made of, before anything runs: kernel, paging mode, images, keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from pathlib import Path
 
 from cpuidlab import images
 from cpuidlab.carrier import ACCEL, CPU, Boot, qemu_identity
@@ -45,18 +46,32 @@ class Setup:
         return key_of({**kernels, "keys": self.keys.digest, "machine": qemu_identity(self.cpu)})
 
     @cached_property
+    def base(self) -> Path:
+        """The initramfs without the kernel's modules, the same for every host; made where it is not cached yet."""
+        return images.host_base(self.keys, self.guest_kernel, images.hook_library())
+
+    @property
+    def words(self) -> str:
+        """The host's kernel command line."""
+        return f"{WORDS} kvm_amd.npt={PAGINGS[self.paging]}"
+
+    @property
     def boot(self) -> Boot:
-        """What the host boots; makes the images where they are not cached yet."""
-        initrd = images.host_image(self.kernel, self.keys, self.guest_kernel, images.hook_library())
-        return Boot(self.kernel.vmlinuz, initrd, f"{WORDS} kvm_amd.npt={PAGINGS[self.paging]}", self.cpu)
+        """What the host boots; its image is made where it is not cached, or not any more."""
+        return replace(self.thaw, initrd=images.host_image(self.kernel, self.base))
+
+    @property
+    def thaw(self) -> Boot:
+        """The same for a machine that is thawed and reads no initramfs any more."""
+        return Boot(self.kernel.vmlinuz, None, self.words, self.cpu)
 
     @property
     def inputs(self) -> dict[str, str]:
         """What a frozen host depends on, as inputs of the store."""
         return {
             "kernel": self.kernel.digest,
-            "initrd": self.boot.initrd.parent.name,
-            "words": self.boot.words,
+            "initrd": key_of(images.host_inputs(self.kernel, self.base)),
+            "words": self.words,
             "machine": qemu_identity(self.cpu),
         }
 

@@ -36,8 +36,6 @@ def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) ->
     setups = [variant.setup for variant in variants]
     if host_cpu:
         setups = [replace(one, cpu=carrier_cpu(host_cpu)) for one in setups]
-    for one in setups:
-        _ = one.boot  # two paging modes share an image
     in_parallel([partial(frozen, one, "guest_ready", profile) for one in setups], rigs_at_once())
     maps: list[Map] = []
     failures: list[LabError] = []
