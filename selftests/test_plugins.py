@@ -139,7 +139,8 @@ def test_exit_codes(verdicts: str, code: int) -> None:
 # Avocado itself, with stand-ins for what needs kernels
 
 STAND_IN = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores Ctrl-C
 from pathlib import Path
 from types import SimpleNamespace as Space
 from cpuidlab import plan

@@ -25,6 +25,7 @@ IMAGE = "arch/x86/boot/bzImage"
 BUILD = "make bzImage modules"
 LISTED = GUESTS / "host/modules.list"
 CONFIG = GUESTS / "host/kernel.config"
+IMPLIED = "# IMPLIED"  # what follows need not be checked: the lines before cannot be there without it
 UNPACK = {".xz": ["xz", "-d"], ".zst": ["zstd", "-dq", "--rm"]}  # what kmod reads; busybox in the host knows no zstd
 
 
@@ -124,7 +125,7 @@ def _check_config(folder: Path) -> None:
     lines = _lines(folder / ".config")
     if lines is None:
         return
-    wanted = [line for line in CONFIG.read_text().splitlines() if line.startswith("CONFIG_")]
+    wanted = [line for line in CONFIG.read_text().partition(IMPLIED)[0].splitlines() if line.startswith("CONFIG_")]
     lacking = [line.partition("=")[0] for line in wanted if not {line, line.replace("=m", "=y")} & set(lines)]
     if lacking:
         merge = f"scripts/kconfig/merge_config.sh .config {CONFIG} && {BUILD}"
