@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -118,6 +119,16 @@ def test_missing_packages_are_named_with_the_command(tmp_path: Path, monkeypatch
     assert "cpuid" in check.found.split()
     assert not {"gcc", "make"} & set(check.found.split())
     assert "apt-get install -y --no-install-recommends qemu-system-x86" in check.mend
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_cache_that_cannot_be_read_holds_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_arguments: object) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "glob", denied)
+    assert doctor._kernels().found == "cached: none"
+    assert doctor._newest_kernel() is None
 
 
 def test_a_cache_that_cannot_be_used_is_one_required_lack(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,10 @@ def _kernels() -> Check:
 
 
 def _cached_kernels() -> list[Path]:
-    return sorted(_cache_or_temporary().glob("kernels/*/vmlinuz"))
+    try:
+        return sorted(_cache_or_temporary().glob("kernels/*/vmlinuz"))
+    except PermissionError:  # somebody else's cache, which the check of the cache has told
+        return []
 
 
 def _newest_kernel() -> Path | None:
