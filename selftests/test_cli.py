@@ -26,7 +26,7 @@ def failing(error: BaseException) -> Callable[[argparse.Namespace], int]:
         (UsageError("no such host"), 2, "cpuidlab: no such host"),
         (LabError("the VM was lost", evidence="long\nstory"), 125, "cpuidlab: the VM was lost"),
         (KeyboardInterrupt(), 130, "cpuidlab: interrupted"),
-        (OSError(errno.ENOSPC, "no room"), 125, "free some room or set XDG_CACHE_HOME"),
+        (OSError(errno.ENOSPC, "no room"), 125, "free some room where the cache"),
     ],
 )
 def test_a_failure_is_one_line_and_its_exit_code(

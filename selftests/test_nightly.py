@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,6 +166,17 @@ def test_a_night_without_a_result_leaves_the_others_as_they_are(
     assert said.err.startswith("cpuidlab: the night has no result")
     assert lab.names == ["2026-11-10"]
     assert (lab.out / "index.html").read_text() == before
+
+
+def test_a_night_on_a_full_disk_says_so(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOW", "no result")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    assert lab.night() == 125
+    assert capsys.readouterr().err == (
+        f"cpuidlab: the night has no result, there is no room left in {lab.out}: free some, then run again\n"
+    )
 
 
 def test_what_a_reboot_has_left_is_resumed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

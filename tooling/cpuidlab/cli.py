@@ -1,7 +1,6 @@
 """The command `cpuidlab`. Each subcommand imports what it needs when it runs, so that the light ones start at once."""
 
 import argparse
-import errno
 import json
 import os
 import sys
@@ -33,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
         return 0
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return _complain(f"{error}{'; free some room or set XDG_CACHE_HOME' if full else ''}", UNTESTED)
+        return _complain(failure.of_system(error), UNTESTED)
     return code
 
 

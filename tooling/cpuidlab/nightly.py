@@ -27,6 +27,7 @@ from cpuidlab.plan import split_hosts
 OK, BROKEN, UNTESTED = 0, 1, 125
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
 FACTS = "night.json"
+ROOM_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def run(out: Path, hosts: str, words: Sequence[str]) -> Night:
     except UsageError:
         cells = ()
     if code not in SAID or not cells:
+        if shutil.disk_usage(out).free < ROOM_BYTES:  # what a program says that cannot write is anything
+            raise LabError(f"the night has no result, there is no room left in {out}: free some, then run again")
         raise LabError(f"the night has no result, the job ended with {code}: {_last_line(out / 'running/avocado.log')}")
     name = time.strftime("%Y-%m-%d_%H%M%SZ", time.gmtime())
     against = next((old for old in nights(out) if old.is_good), None)

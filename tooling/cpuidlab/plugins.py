@@ -3,7 +3,6 @@
 Heavy modules are imported when a job needs them: every `avocado` command loads this one.
 """
 
-import errno
 import io
 import logging
 import os
@@ -220,8 +219,7 @@ def _one_line() -> Iterator[None]:
             raise
         _exit("terminated", TERMINATED)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _exit(f"{error}{'; free some room or set XDG_CACHE_HOME' if full else ''}", UNTESTED)
+        _exit(failure.of_system(error), UNTESTED)
     except Exception as error:
         logging.getLogger("avocado.cpuidlab").debug("the lab's defect", exc_info=True)  # avocado --show all
         at = traceback.extract_tb(error.__traceback__)[-1]

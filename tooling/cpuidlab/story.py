@@ -19,6 +19,7 @@ from cpuidlab.verdict import agree
 PATIENCE, BOOT_PATIENCE = (4.0, 10.0, 20.0), (40.0, 20.0)
 SWEEP = "sweep"  # the hook's one event for all the sets of a sweep: no answers of a test's own
 END_SECONDS = 10.0  # after that, for a guest that is dying slowly
+CLOSE_SECONDS = 1.0  # for a QEMU that is ending to close QMP
 
 
 class Story:
@@ -126,9 +127,7 @@ class Story:
         """
         if self.runs:
             self._looked = self._look_at_guest()
-        gone = fate.is_gone(self.rig)
-        if not gone:
-            self._take_models()
+        gone = fate.is_gone(self.rig) or not self._takes_models()
         self._files = self.rig.files()
         ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._dead, how=self._dead)
         seen = Observation(
@@ -192,12 +191,18 @@ class Story:
         found = health.troubles(self._looked, self._guest_mark, models, self._booted)
         return GuestReport(stable=not found, troubles=found)
 
-    def _take_models(self) -> None:
-        self.stop()
+    def _takes_models(self) -> bool:
+        """Read each vCPU's model; False where the guest's QEMU has ended since it was last looked at."""
         try:
+            self.stop()
             self.after = self._models()
         except GivenUpError:
             self._dead = "KVM gave the VM up: a bug of its own, EIO to each call (KVM_BUG_ON)"
+        except LabError:
+            if not fate.await_end(self.rig, self.deadline.within(CLOSE_SECONDS)):
+                raise
+            return False
+        return True
 
     def _models(self) -> dict[int, Model]:
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}

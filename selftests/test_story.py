@@ -1,0 +1,43 @@
+"""What a story makes of a guest that ends while it is being looked at."""
+
+from types import SimpleNamespace
+
+import pytest
+from cpuidlab import fate
+from cpuidlab.errors import GivenUpError, LabError, LostVMError
+from cpuidlab.story import Story
+from cpuidlab.waiting import Deadline
+
+
+def story_whose_stop(failure: Exception | None) -> Story:
+    def stop() -> None:
+        if failure:
+            raise failure
+
+    story = object.__new__(Story)
+    story.rig = SimpleNamespace(stop=stop, hook=SimpleNamespace(get=lambda vcpu: f"model {vcpu}"))  # type: ignore[assignment]
+    story.vcpus, story.after, story.deadline, story._dead = (0, 1), {}, Deadline.after(1), None
+    return story
+
+
+def test_the_models_of_a_guest_that_lives() -> None:
+    story = story_whose_stop(None)
+    assert story._takes_models()
+    assert story.after == {0: "model 0", 1: "model 1"}
+
+
+@pytest.mark.parametrize("failure", [LostVMError("QMP broke off during stop"), LabError("the hook is not there")])
+def test_a_guest_that_ends_just_before_its_models_are_read_has_ended(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fate, "await_end", lambda *_: True)
+    assert not story_whose_stop(failure)._takes_models()
+    monkeypatch.setattr(fate, "await_end", lambda *_: False)
+    with pytest.raises(type(failure), match=str(failure)):
+        story_whose_stop(failure)._takes_models()
+
+
+def test_a_vm_that_kvm_gave_up_is_dead_and_still_there() -> None:
+    story = story_whose_stop(GivenUpError("EIO"))
+    assert story._takes_models()
+    assert "KVM_BUG_ON" in (story._dead or "")
