@@ -218,6 +218,15 @@ def test_catalogue_offline_asks_once_and_says_so(archive: Archive, capsys: pytes
     assert capsys.readouterr().err.count("no network; showing what is known from before") == 1
 
 
+def test_a_list_that_was_not_fetched_just_now_is_told(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aptfetch, "age", lambda _: 0.0)
+    assert kernels.ask_archive() is None
+    monkeypatch.setattr(aptfetch, "age", lambda _: 1800.0)
+    assert "0.5 hours old" in (kernels.ask_archive() or "")
+    archive.offline = True
+    assert kernels.ask_archive() == "the archive cannot be asked: no network"
+
+
 def test_every_named_patch_has_its_file() -> None:
     for patch in patches.named().values():
         assert patch.path.is_file() and patch.era and patch.series and patch.commits
