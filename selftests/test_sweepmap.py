@@ -219,7 +219,7 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
         return FakeRig()
 
     monkeypatch.setattr("cpuidlab.plan.setup", setup)
-    monkeypatch.setattr(sweeprun, "frozen", lambda *_: None)
+    monkeypatch.setattr(sweeprun, "guest_frozen", lambda *_: None)
     monkeypatch.setattr(sweeprun, "open_rig", open_rig)
     monkeypatch.setattr(sweeprun, "Story", lambda _: SimpleNamespace(sweep=lambda _: TAKING, observe=lambda: seen))
     rows = [CatalogueRow(s, s, s, "x", True, lack) for s, lack in (("5.10", None), ("6.19", "lacks"), ("6.1", None))]

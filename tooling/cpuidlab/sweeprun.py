@@ -10,7 +10,7 @@ from pathlib import Path
 from cpuidlab import sweepmap, sweepview, sweepwords
 from cpuidlab.carrier import CPU, SVM
 from cpuidlab.errors import LabError, UsageError
-from cpuidlab.freezer import frozen, open_rig
+from cpuidlab.freezer import guest_frozen, open_rig
 from cpuidlab.parallel import in_parallel, rigs_at_once
 from cpuidlab.plan import plan
 from cpuidlab.profiles import PROFILES, Profile
@@ -36,7 +36,7 @@ def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) ->
     setups = [variant.setup for variant in variants]
     if host_cpu:
         setups = [replace(one, cpu=carrier_cpu(host_cpu)) for one in setups]
-    in_parallel([partial(frozen, one, "guest_ready", profile) for one in setups], rigs_at_once())
+    in_parallel([partial(guest_frozen, one, profile) for one in setups], rigs_at_once())
     maps: list[Map] = []
     failures: list[LabError] = []
     for one in setups:
