@@ -210,7 +210,7 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
 
     def setup(host: str, paging: str) -> SimpleNamespace:
         kernel = SimpleNamespace(label=host, release=f"{host}.9", digest=host)
-        return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel="tcg", boot="", cpu=CPU)
+        return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel="tcg", cpu=CPU)
 
     def open_rig(one: Any, stage: str, profile: object, deadline: object) -> FakeRig:
         if lost and one.name in lost:

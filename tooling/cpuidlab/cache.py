@@ -17,7 +17,6 @@ BOOTABLE = "bootable"  # images of hosts, which only a cold boot reads
 THAWABLE = "thawable"  # frozen rigs laid out to be thawed; any of them can be laid out again in seconds
 # Of the whole cache: what can be had again in a second stays as long as there is room for it.
 BUDGET_BYTES = 5_000_000_000
-FREEZING_BYTES = 1_800_000_000  # what two guests that are frozen side by side take before they are packed
 JUST_NOW_SECONDS = 20  # whoever was told of a thawable rig or an image has opened it by then
 _QUICK = (BOOTABLE, THAWABLE)
 _CHEAP_FIRST = (

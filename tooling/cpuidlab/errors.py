@@ -1,5 +1,8 @@
 """The two ways in which the lab itself fails; a broken promise of a kernel is a verdict, never an exception."""
 
+import errno
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NO_RIG = "NoRig"  # told to Avocado of a test that was never begun, for its rig cannot be made
 
 

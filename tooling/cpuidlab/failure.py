@@ -1,15 +1,14 @@
 """The longer story of a failed lab, for the reader of its one line."""
 
-import errno
 from contextlib import suppress
 
-from cpuidlab.errors import LabError
+from cpuidlab.errors import FULL_DISK, LabError
 from cpuidlab.paths import cache_dir
 
 
 def of_system(error: OSError) -> str:
     """What the system refused, in one line; of a full disk also what to do."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in FULL_DISK
     return f"{error}{'; free some room where the cache and the results are' if full else ''}"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cpuidlab import cache, packed
 from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.parallel import rigs_at_once
 from cpuidlab.profiles import PROFILES, Profile
 from cpuidlab.progress import say
 from cpuidlab.rig import TELL_SECONDS, Rig, Stage
@@ -19,6 +20,7 @@ from cpuidlab.waiting import Deadline
 
 FREEZE_SECONDS = 120.0
 FREEZES = 10
+FREEZING_BYTES = 900_000_000  # what a guest's two stages take before they are packed
 FORM = "packed 2"  # raised when what is kept of a frozen rig looks different
 BOOTS = 3  # 6.12.107 panics in some boots under QEMU 7.2's TCG: freezing may boot again, a test never does
 
@@ -121,7 +123,7 @@ def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
 
     A boot that took all of its time is the last one: the next would take as long. What is frozen needs room.
     """
-    cache.make_room(cache.BUDGET_BYTES - cache.FREEZING_BYTES)
+    cache.make_room(cache.BUDGET_BYTES - rigs_at_once() * FREEZING_BYTES)
     for count in range(1, BOOTS + 1):
         deadline = Deadline.after(FREEZE_SECONDS)
         try:

@@ -49,11 +49,6 @@ def host_image(kernel: Kernel, base: Path) -> Path:
     return _image(cache.BOOTABLE, "host", kernel, base)
 
 
-def host_inputs(kernel: Kernel, base: Path) -> dict[str, str]:
-    """What the host's initramfs for `kernel` is made of, without making it."""
-    return _inputs("host", kernel, base)
-
-
 def hook_library() -> Path:
     """The compiled hook: a shared library to be preloaded into QEMU."""
     return _compiled("cpuidhook.so", TOOLING / "hook" / "cpuidhook.c", "-shared", "-fPIC", "-pthread", "-ldl")
@@ -68,7 +63,8 @@ def _compiled(name: str, source: Path, *flags: str) -> Path:
     return made("compiled", Path(name).stem, inputs, compile_it) / name
 
 
-def _inputs(role: str, kernel: Kernel, base: Path) -> dict[str, str]:
+def made_of(role: str, kernel: Kernel, base: Path) -> dict[str, str]:
+    """What the initramfs of a "host" or "guest" for `kernel` is made of, without making it."""
     return {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(_modules(role))}
 
 
@@ -84,7 +80,7 @@ def _image(kind: str, role: str, kernel: Kernel, base: Path) -> Path:
         _append(root, folder / "initrd")
         shutil.rmtree(root)
 
-    return made(kind, f"{role}-{kernel.label}", _inputs(role, kernel, base), assemble) / "initrd"
+    return made(kind, f"{role}-{kernel.label}", made_of(role, kernel, base), assemble) / "initrd"
 
 
 def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:

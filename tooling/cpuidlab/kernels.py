@@ -1,6 +1,5 @@
 """From a host spec to a bootable kernel in the cache: vmlinuz and modules, fetched once and then pinned."""
 
-import errno
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from cpuidlab import aptfetch, builds, hostspec, kbuild, ownkernel, patches, store
 from cpuidlab.builds import Build
-from cpuidlab.errors import LabError, UsageError
+from cpuidlab.errors import FULL_DISK, LabError, UsageError
 from cpuidlab.kernel import Kernel
 from cpuidlab.paths import cache_dir
 from cpuidlab.progress import say
@@ -40,7 +39,7 @@ def _cache_trouble() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL_DISK:
             raise store.disk_full("kernels", "and their lists") from error
         raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
 

@@ -27,7 +27,7 @@ from cpuidlab.plan import split_hosts
 OK, BROKEN, UNTESTED = 0, 1, 125
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
 FACTS = "night.json"
-ROOM_BYTES = 1_000_000
+ROOM_BYTES = 1_000_000  # with less a job may not even be able to say what is wrong
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def run(out: Path, hosts: str, words: Sequence[str]) -> Night:
     except UsageError:
         cells = ()
     if code not in SAID or not cells:
-        if shutil.disk_usage(out).free < ROOM_BYTES:  # what a program says that cannot write is anything
+        if shutil.disk_usage(out).free < ROOM_BYTES:
             raise LabError(f"the night has no result, there is no room left in {out}: free some, then run again")
         raise LabError(f"the night has no result, the job ended with {code}: {_last_line(out / 'running/avocado.log')}")
     name = time.strftime("%Y-%m-%d_%H%M%SZ", time.gmtime())

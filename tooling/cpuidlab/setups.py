@@ -70,7 +70,7 @@ class Setup:
         """What a frozen host depends on, as inputs of the store."""
         return {
             "kernel": self.kernel.digest,
-            "initrd": key_of(images.host_inputs(self.kernel, self.base)),
+            "initrd": key_of(images.made_of("host", self.kernel, self.base)),
             "words": self.words,
             "machine": qemu_identity(self.cpu),
         }

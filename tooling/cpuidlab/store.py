@@ -1,6 +1,5 @@
 """The content-addressed cache: a folder is named by the hash of what it was made from, and made only once."""
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cpuidlab.errors import LabError, UsageError
+from cpuidlab.errors import FULL_DISK, LabError, UsageError
 from cpuidlab.paths import cache_dir
 from cpuidlab.progress import say, step
 
@@ -58,7 +57,7 @@ def made(kind: str, label: str, inputs: Mapping[str, str], make: Callable[[Path]
     except PermissionError as error:
         raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL_DISK:
             raise
         raise disk_full(kind, label) from error
     return final
