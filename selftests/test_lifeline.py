@@ -1,8 +1,14 @@
-"""A process ends with the one that it watches, however that one ends."""
+"""A process ends with the one that it watches, and its temporary files with itself, however that one ends."""
 
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 WATCHER = "import sys, time; from cpuidlab.lifeline import die_with; die_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"  # noqa: E501
 
@@ -31,3 +37,39 @@ def test_it_dies_at_once_where_the_process_is_gone() -> None:
     with watcher(gone.pid) as bound:
         assert bound.communicate(timeout=10)[0] == ""
         assert bound.returncode == 1
+
+
+OWNER = """
+import subprocess, sys, tempfile, time
+from cpuidlab.lifeline import own_temp_folder
+own_temp_folder()
+tempfile.mkdtemp()
+subprocess.run(["mktemp"], check=True)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket fits in
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("how", [None, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_temporary_files_go_with_their_process(short_folder: Path, how: signal.Signals | None) -> None:
+    words = [sys.executable, "-c", OWNER, "60" if how else "0.2"]
+    with subprocess.Popen(words, env={"TMPDIR": str(short_folder)}, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout is not None
+            made = Path(owner.stdout.readline().strip())
+            assert made.is_relative_to(short_folder)
+            assert len(list(made.parent.iterdir())) == 2
+            if how:
+                owner.send_signal(how)
+            owner.wait(10)
+        finally:
+            owner.kill()
+    end = time.monotonic() + 10
+    while any(short_folder.iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.02)

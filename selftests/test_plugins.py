@@ -4,8 +4,9 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -33,6 +34,15 @@ def _no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # cells
+
+
+@pytest.fixture(autouse=True)
+def no_temporary_file_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    assert tmp_path.is_dir()  # not in the folder that comes now
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # Avocado's socket needs a short path
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+        until(lambda: not any(Path(folder).iterdir()))
 
 
 def test_a_cell_comes_back_as_written(tmp_path: Path) -> None:
@@ -235,7 +245,8 @@ def start(folder: Path, *words: str, how: str = "well") -> "subprocess.Popen[str
         [sys.executable, "-W", "ignore", "-c", STAND_IN, "run", *words, "--job-results-dir", "results"],
         cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={
-            "HOME": str(folder), "HOW": how, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(folder), "TMPDIR": tempfile.gettempdir(), "HOW": how,
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONPATH": str(TOOLING),  # this package, wherever the environment's comes from
         },
     )  # fmt: skip
@@ -303,10 +314,11 @@ def test_what_cannot_be_prepared_is_one_line_and_no_job(
     assert not (tmp_path / "results").exists()
 
 
-def test_nothing_outlives_an_avocado_that_is_killed(tmp_path: Path) -> None:
+def test_nothing_outlives_an_avocado_that_is_killed(tmp_path: Path, no_temporary_file_is_left: Path) -> None:
     with start(tmp_path, "test_it.py:Run.test_long", "--hosts", "5.10", "--paging", "npt") as process:
         try:
             until((tmp_path / "pids").exists)
+            assert any(no_temporary_file_is_left.rglob(".status_server.sock"))
         finally:
             process.kill()
     for pid in (tmp_path / "pids").read_text().split():

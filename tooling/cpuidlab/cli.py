@@ -157,13 +157,14 @@ def _kernels(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from cpuidlab import sweeprun  # noqa: PLC0415
+    from cpuidlab import lifeline, sweeprun  # noqa: PLC0415
 
     if bool(options.diff) == bool(options.host):
         raise UsageError("sweep wants either --host or --diff")
     if options.diff:
         old, new = options.diff
         return sweeprun.show_difference(old, new, options.json)
+    lifeline.own_temp_folder()
     maps = sweeprun.make_maps(options.host, options.paging, options.cpu, options.host_cpu, options.to)
     return sweeprun.show_maps(maps, options.to, options.json)
 
@@ -195,7 +196,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _mutants(options: argparse.Namespace) -> int:
-    from cpuidlab import hunt, huntview, jobs, mutants  # noqa: PLC0415
+    from cpuidlab import hunt, huntview, jobs, lifeline, mutants  # noqa: PLC0415
 
     chosen = mutants.shipped(options.names)
     if options.list:
@@ -205,6 +206,7 @@ def _mutants(options: argparse.Namespace) -> int:
     for file in (options.json, options.markdown):
         if file and not file.absolute().parent.is_dir():
             raise UsageError(f"there is no folder for {file}")
+    lifeline.own_temp_folder()
     if options.build:
         results = hunt.build(chosen)
         print(huntview.summary(results))

@@ -87,9 +87,10 @@ class Hosts(Varianter):  # type: ignore[misc]
         with _one_line():
             self._plan = plan_of(config)
             if self._plan and config.get("subcommand") == "run" and not config.get("run.dry_run.enabled"):
-                from cpuidlab import journal, plan, resume  # noqa: PLC0415
+                from cpuidlab import journal, lifeline, plan, resume  # noqa: PLC0415
 
                 os.environ["CPUIDLAB_JOB_PID"] = str(os.getpid())
+                lifeline.own_temp_folder()
                 journal.kept = resume.kept(config, self._plan)
                 plan.prepare(self._plan)
 
