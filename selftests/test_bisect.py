@@ -59,7 +59,9 @@ def step(lab: Path, cwd: Path, *words: str, answer: str = "") -> int:
     return subprocess.run(command, cwd=cwd, env=environment, check=False, capture_output=True).returncode
 
 
-@pytest.mark.parametrize(("answer", "code"), [("0", 0), ("1", 1), ("2", 125), ("125", 125), ("130", 130), ("143", 143)])
+@pytest.mark.parametrize(
+    ("answer", "code"), [("0", 0), ("1", 1), ("2", 125), ("4", 125), ("125", 125), ("130", 130), ("143", 143)]
+)
 def test_each_answer_in_gits_words(answer: str, code: int, lab: Path, repository: Path) -> None:
     assert step(lab, repository, "5.10+base..", answer=answer) == code
 

@@ -26,6 +26,7 @@ def failing(error: BaseException) -> Callable[[argparse.Namespace], int]:
         (UsageError("no such host"), 2, "cpuidlab: no such host"),
         (LabError("the VM was lost", evidence="long\nstory"), 125, "cpuidlab: the VM was lost"),
         (KeyboardInterrupt(), 130, "cpuidlab: interrupted"),
+        (RecursionError("too\ndeep"), 125, "cpuidlab: RecursionError: too deep (test_cli.py:"),
         (OSError(errno.ENOSPC, "no room"), 125, "free some room where the cache"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cpuidlab import cli, hunt, huntview, jobs, kernels, mutants, patches, steady
+from cpuidlab import cli, hunt, huntview, jobs, kernels, matrixview, mutants, patches, steady
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.hunt import Outcome
 from cpuidlab.matrix import Cell
@@ -230,6 +230,37 @@ def test_a_job_leaves_its_matrix_whatever_its_exit_code(monkeypatch: pytest.Monk
         jobs.run(["tests/"], "6.1", "npt", tmp_path / "b", seconds=1)
 
 
+@pytest.mark.parametrize(("verdict", "is_read"), [(P, False), (F, True)])
+def test_a_job_that_was_cut_short_says_nothing_but_a_fail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verdict: Verdict, is_read: bool
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        folder = tmp_path / "job-1"
+        folder.mkdir()
+        matrixview.write_all([cell(verdict)], folder, header={matrixview.UNFINISHED: "7 tests"})
+
+    monkeypatch.setattr(jobs.command, "run", run)
+    if is_read:
+        assert len(jobs.run(["tests/"], "5.10", "npt", tmp_path, seconds=1)) == 1
+    else:
+        with pytest.raises(LabError, match="cut short: 7 tests were not run"):
+            jobs.run(["tests/"], "5.10", "npt", tmp_path, seconds=1)
+
+
+def test_a_lost_round_hides_no_alarm_and_is_no_good_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "new_folder", lambda name: tmp_path)
+    for answers, code in (([[F], LabError("no matrix")], 1), ([LabError("no matrix"), [P]], 125)):
+        monkeypatch.setattr(jobs, "run", Jobs(*answers).run)
+        assert steady.main(2) == code
+        said = capsys.readouterr().out
+        assert "of 2 was lost: no matrix" in said
+        assert "2 rounds on 5.10+warning,6.1, 1 of them lost: " in said
+    with pytest.raises(UsageError, match=r"host 'nonsense' is not understood"):
+        steady.main(1, "nonsense")
+
+
 def test_steady_counts_every_alarm(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,4 +282,5 @@ def test_the_command_lists_and_refuses(capsys: pytest.CaptureFixture[str]) -> No
     assert len(capsys.readouterr().out.splitlines()) == len(SHIPPED)
     assert cli.main(["mutants", "nonsense"]) == 2
     assert cli.main(["mutants", "--json", "/no/such/folder/file"]) == 2
+    assert cli.main(["mutants", "--markdown", "/proc"]) == 2
     assert cli.main(["steady", "--rounds", "0"]) == 2

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ CELL = Cell(
 # Does what HOW says; leaves what a job leaves, and notes its words.
 AVOCADO = """#!{python}
 import json, os, shutil, sys, time
+from dataclasses import replace
 from pathlib import Path
 words = sys.argv[1:]
 results = Path(words[words.index("--job-results-dir") + 1])
@@ -137,6 +139,36 @@ def test_a_night_that_could_not_test_all_is_no_measure(
     monkeypatch.setenv("HOW", "0")
     lab.night()
     assert "Against 2026-11-10:" in capsys.readouterr().out.partition("2026-11-12")[2]
+
+
+@pytest.mark.parametrize("gap", ["error", "unfinished"])
+def test_a_broken_promise_beside_a_gap_is_no_measure_either(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gap: str
+) -> None:
+    lab.night()
+    monkeypatch.setenv("HOW", "1")
+    with monkeypatch.context() as patched:
+        if gap == "error":
+            patched.setattr(matrix, "read", lambda _: (replace(CELL, verdict=Verdict.ERROR),))
+        else:
+            patched.setattr(nightly.matrixview, "read_about", lambda _: ({"not run": "3 tests"}, []))
+        lab.night()
+    lab.night()
+    assert "Against 2026-11-10:" in capsys.readouterr().out.partition("2026-11-12")[2]
+    assert [night.is_good for night in nightly.nights(lab.out)] == [True, False, True]
+
+
+def test_a_job_that_made_nothing_new_is_no_night(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = lab.out / "running/job-0"
+    old.mkdir(parents=True)
+    (lab.out / "running/latest").symlink_to("job-0")
+    matrix.write([CELL], old / "matrix.json")
+    monkeypatch.setattr(nightly, "_job", lambda *_: 125)
+    assert lab.night() == 125
+    assert capsys.readouterr().err.startswith("cpuidlab: the night has no result")
+    assert lab.names == []
 
 
 def test_old_nights_go_and_the_last_good_one_stays(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,15 @@ def test_a_key_does_not_confuse_names_and_values() -> None:
     assert store.key_of({"a": "b", "c": "d"}) != store.key_of({"a": "bc", "d": ""})
 
 
+def test_what_is_being_made_is_not_dropped(kind: Path) -> None:
+    folder = store.made("rigs", "one", {}, fill)
+    with FileLock(f"{folder}.lock"):
+        assert not store.drop(folder)
+    assert (folder / "file").is_file()
+    assert store.drop(folder)
+    assert sorted(path.suffix for path in kind.iterdir()) == [".lock"]
+
+
 def test_what_fails_leaves_nothing_and_can_be_made_again(kind: Path) -> None:
     def breaks(folder: Path) -> None:
         fill(folder)

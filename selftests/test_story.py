@@ -9,6 +9,19 @@ from cpuidlab.story import Story
 from cpuidlab.waiting import Deadline
 
 
+def test_what_a_program_says_before_the_guest_ends_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: Deadline) -> str:
+        raise LostVMError("the guest panicked")
+
+    story = story_whose_stop(None)
+    assert story.said(SimpleNamespace(end=lambda _: "exit 0\n")) == "exit 0\n"  # type: ignore[arg-type]
+    monkeypatch.setattr(fate, "await_end", lambda *_: True)
+    assert story.said(SimpleNamespace(end=lost)) is None  # type: ignore[arg-type]
+    monkeypatch.setattr(fate, "await_end", lambda *_: False)
+    with pytest.raises(LostVMError, match="panicked"):
+        story.said(SimpleNamespace(end=lost))  # type: ignore[arg-type]
+
+
 def story_whose_stop(failure: Exception | None) -> Story:
     def stop() -> None:
         if failure:

@@ -140,7 +140,11 @@ def _of_kind(kind: Path) -> list[Entry]:
 def _current(kind: Path, made: Iterable[Path]) -> set[str]:
     """The names that are not stale: of kernels what a host spec is pinned to, else of each label the last one used."""
     if kind.name == "kernels":
-        return {pin.read_text() for pin in (kind / "pins").glob("*")}
+        found = set()
+        for pin in (kind / "pins").glob("*"):
+            with suppress(FileNotFoundError):  # what another process writes aside is gone at once
+                found.add(pin.read_text())
+        return found
     newest: dict[str | None, tuple[float, str]] = {}
     for path in made:
         label, this = store.label_of(path), (_used(path), path.name)

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -152,7 +153,7 @@ class TcgMachine:
         migration stream.
         """
         self.qmp.execute("stop", deadline)
-        self.qmp.execute("migrate", deadline, uri=f"exec:cat >'{folder}/state'")
+        self.qmp.execute("migrate", deadline, uri=f"exec:cat >{shlex.quote(str(folder / 'state'))}")
         self._migrated("saving the machine", deadline)
         with _ram(folder).open("wb") as file:
             _copy_sparse(self._memory.fileno(), file.fileno())
@@ -164,7 +165,7 @@ class TcgMachine:
         self._kill()
 
     def _thaw(self, frozen: Path, deadline: Deadline) -> None:
-        self.qmp.execute("migrate-incoming", deadline, uri=f"exec:cat '{frozen}/state'")
+        self.qmp.execute("migrate-incoming", deadline, uri=f"exec:cat {shlex.quote(str(frozen / 'state'))}")
         self._migrated("thawing", deadline)
         self.qmp.execute("cont", deadline)
 

@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
         return 0
-    except OSError as error:
-        return _complain(failure.of_system(error), UNTESTED)
+    except Exception as error:  # a trace would end with 1, which says that a promise is broken
+        text = failure.of_system(error) if isinstance(error, OSError) else failure.of_lab(error)
+        return _complain(text, UNTESTED)
     return code
 
 
@@ -204,19 +205,19 @@ def _mutants(options: argparse.Namespace) -> int:
             print(f"{mutant.host:13} {mutant.name:25} {mutant.breaks}")
         return 0
     for file in (options.json, options.markdown):
-        if file and not file.absolute().parent.is_dir():
-            raise UsageError(f"there is no folder for {file}")
+        if file and (file.is_dir() or not os.access(file if file.exists() else file.absolute().parent, os.W_OK)):
+            raise UsageError(f"{file} cannot be written")
     lifeline.own_temp_folder()
     if options.build:
         results = hunt.build(chosen)
         print(huntview.summary(results))
         return hunt.exit_code(results)
     results = hunt.hunt(chosen, jobs.new_folder("mutants"))
+    print(huntview.table(results))
+    print(huntview.summary(results))
     for file, write in ((options.json, huntview.to_json), (options.markdown, huntview.markdown)):
         if file:
             file.write_text(write(results))
-    print(huntview.table(results))
-    print(huntview.summary(results))
     return hunt.exit_code(results)
 
 

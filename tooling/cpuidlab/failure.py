@@ -1,6 +1,8 @@
 """The longer story of a failed lab, for the reader of its one line."""
 
+import traceback
 from contextlib import suppress
+from pathlib import Path
 
 from cpuidlab.errors import FULL_DISK, LabError
 from cpuidlab.paths import cache_dir
@@ -10,6 +12,13 @@ def of_system(error: OSError) -> str:
     """What the system refused, in one line; of a full disk also what to do."""
     full = error.errno in FULL_DISK
     return f"{error}{'; free some room where the cache and the results are' if full else ''}"
+
+
+def of_lab(error: Exception) -> str:
+    """What nobody has foreseen, in one line that says where it came up."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{what} ({Path(at.filename).name}:{at.lineno}); this is a defect of the lab"
 
 
 def told(error: LabError) -> str:

@@ -89,7 +89,7 @@ def exit_code(results: Sequence[Result]) -> int:
 def _timed(mutant: Mutant, folder: Path, run: Callable[[Mutant, Path], Result]) -> Result:
     started = time.monotonic()
     try:
-        kernels.resolve(mutant.spec)
+        kernels.resolve(mutant.at)
     except UsageError as error:
         result = Result(mutant, Outcome.NOT_BUILT, line=str(error))
     except LabError as error:
@@ -97,7 +97,7 @@ def _timed(mutant: Mutant, folder: Path, run: Callable[[Mutant, Path], Result]) 
     else:
         try:
             result = run(mutant, folder)
-        except (LabError, UsageError) as error:
+        except (LabError, UsageError, OSError) as error:
             result = Result(mutant, Outcome.ERROR, line=first_line(str(error)))
     result = replace(result, seconds=round(time.monotonic() - started, 1))
     say(f"  {result.outcome:10} {mutant.name}{f' by {result.by}' if result.by else ''}: {result.line}")

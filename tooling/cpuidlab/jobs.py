@@ -5,10 +5,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpuidlab import command, matrix
+from cpuidlab import command, matrix, matrixview
 from cpuidlab.errors import LabError
 from cpuidlab.matrix import Cell
+from cpuidlab.matrixview import UNFINISHED
 from cpuidlab.paths import PROJECT
+from cpuidlab.verdict import Verdict
 
 RESULTS = PROJECT / "job-results"
 
@@ -16,7 +18,7 @@ RESULTS = PROJECT / "job-results"
 def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, seconds: float) -> tuple[Cell, ...]:
     """Run the tests on the hosts; `into` is a new folder for Avocado's results, `more` are further options.
 
-    Raises LabError where the job leaves no matrix.
+    Raises LabError where the job leaves no matrix, or was cut short before any test failed.
     """
     avocado = Path(sys.executable).with_name("avocado")
     line = [
@@ -31,7 +33,11 @@ def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, s
     left = sorted(into.glob("job-*/matrix.json"))
     if not left:
         raise failure
-    return matrix.read(left[-1])
+    cells = matrix.read(left[-1])
+    not_run = matrixview.read_about(left[-1].parent)[0].get(UNFINISHED)
+    if not_run and all(cell.verdict is not Verdict.FAIL for cell in cells):
+        raise LabError(f"the job in {into} was cut short: {not_run} were not run")
+    return cells
 
 
 def new_folder(name: str) -> Path:

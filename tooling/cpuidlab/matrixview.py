@@ -17,6 +17,7 @@ from cpuidlab.outcome import OUTCOMES, STYLES, outcome_of
 from cpuidlab.promises import title_of
 from cpuidlab.standing import standings
 
+UNFINISHED = "not run"  # in the header, where a job was cut short
 ABOUT = "matrix-header.json"  # what the page shows and matrix.json has no place for
 PROMISE_WIDTH, HOST_WIDTH = 42, 8  # of the terminal's columns; a group's title has to fit
 

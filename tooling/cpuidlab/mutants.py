@@ -39,8 +39,13 @@ class Mutant:
     equivalent: str | None
 
     @property
+    def at(self) -> str:
+        """The host spec of the mutated kernel, from any folder."""
+        return f"{hostspec.parse(self.host).base}+{self.path}"
+
+    @property
     def spec(self) -> str:
-        """The host spec of the mutated kernel."""
+        """The same from the project's folder, short enough to be read."""
         path = self.path.relative_to(PROJECT) if self.path.is_relative_to(PROJECT) else self.path
         return f"{hostspec.parse(self.host).base}+{path}"
 
@@ -61,7 +66,7 @@ def read(path: Path) -> Mutant:
     lacking = [name for name in ("Breaks", "Host", "Killers") if name not in head]
     if lacking:
         raise UsageError(f"{path}: its head lacks '{lacking[0]}:'")
-    texts = {name: " ".join(text.split()) for name, text in head.items() if name in HEADERS}
+    texts = {name: " ".join(head[name].split()) for name in HEADERS if name in head}
     hostspec.parse(texts["Host"])
     killers = tuple(_killer(line.strip(), path) for line in head["Killers"].splitlines() if line.strip())
     return Mutant(path.stem, path, texts["Host"], texts["Breaks"], killers, texts.get("Equivalent"))

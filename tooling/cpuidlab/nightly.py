@@ -18,11 +18,13 @@ from pathlib import Path
 import jinja2
 from filelock import FileLock, Timeout
 
-from cpuidlab import cache, everyhost, hostspec, journal, kernels, matrix
+from cpuidlab import cache, everyhost, hostspec, journal, kernels, matrix, matrixview
 from cpuidlab.command import DIE_WITH_US
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.matrixview import UNFINISHED
 from cpuidlab.paths import PROJECT
 from cpuidlab.plan import split_hosts
+from cpuidlab.verdict import Verdict
 
 OK, BROKEN, UNTESTED = 0, 1, 125
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
@@ -43,11 +45,12 @@ class Night:
     worse: int
     changes: str
     seconds: int
+    whole: bool = True  # no test was an ERROR, and none was not run
 
     @property
     def is_good(self) -> bool:
         """Whether all could be tested, so that a later night can be held against it."""
-        return self.code in (OK, BROKEN)
+        return self.whole and self.code in (OK, BROKEN)
 
     @property
     def verdict(self) -> str:
@@ -79,13 +82,15 @@ def run(out: Path, hosts: str, words: Sequence[str]) -> Night:
     """Make a night and give it its place among the others."""
     began = time.time()
     notes = _newest(hosts)
+    latest = out / "running/latest"
+    before = latest.resolve()
     code = _job(out / "running", hosts, words)
-    job = (out / "running/latest").resolve()
+    job = latest.resolve()
     try:
         cells = matrix.read(job / "matrix.json")
     except UsageError:
         cells = ()
-    if code not in SAID or not cells:
+    if code not in SAID or not cells or job == before:
         if shutil.disk_usage(out).free < ROOM_BYTES:
             raise LabError(f"the night has no result, there is no room left in {out}: free some, then run again")
         raise LabError(f"the night has no result, the job ended with {code}: {_last_line(out / 'running/avocado.log')}")
@@ -93,7 +98,9 @@ def run(out: Path, hosts: str, words: Sequence[str]) -> Night:
     against = next((old for old in nights(out) if old.is_good), None)
     worse, changes = _compared(out / against.name / "matrix.json", job / "matrix.json") if against else (OK, "")
     summary, seconds = matrix.summary(cells), int(time.time() - began)
-    night = Night(name, code, summary, tuple(notes), against.name if against else "", worse, changes, seconds)
+    errors = any(cell.verdict is Verdict.ERROR for cell in cells)
+    whole = not errors and UNFINISHED not in matrixview.read_about(job)[0]
+    night = Night(name, code, summary, tuple(notes), against.name if against else "", worse, changes, seconds, whole)
     (job / FACTS).write_text(json.dumps(asdict(night), indent=1) + "\n")
     job.rename(out / name)
     shutil.rmtree(out / "running")

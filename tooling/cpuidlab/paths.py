@@ -10,5 +10,7 @@ GUESTS = PROJECT / "guests"
 
 def cache_dir() -> Path:
     """The project's folder in the XDG cache; it need not exist yet."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not base.startswith("/"):  # what is relative counts as not set (XDG Base Directory Specification)
+        base = str(Path.home() / ".cache")
     return Path(base) / "kvm-cpuid-lab"

@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -223,9 +222,7 @@ def _one_line() -> Iterator[None]:
         _exit(failure.of_system(error), UNTESTED)
     except Exception as error:
         logging.getLogger("avocado.cpuidlab").debug("the lab's defect", exc_info=True)  # avocado --show all
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(at.filename).name}:{at.lineno}"
-        _exit(f"{type(error).__name__}: {error} ({where}); this is a defect of the lab", UNTESTED)
+        _exit(failure.of_lab(error), UNTESTED)
 
 
 def _exit(text: str, code: int) -> NoReturn:

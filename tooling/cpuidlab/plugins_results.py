@@ -13,6 +13,7 @@ from cpuidlab.command import run
 from cpuidlab.errors import NO_RIG, LabError, UsageError
 from cpuidlab.kernel import Kernel
 from cpuidlab.matrix import Cell, Place
+from cpuidlab.matrixview import UNFINISHED
 from cpuidlab.plan import Plan
 from cpuidlab.prediction import predicted
 from cpuidlab.verdict import Verdict
@@ -106,7 +107,7 @@ def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[s
         "duration": f"{seconds:.0f} s",
         **({"kept": f"{kept} tests of the job that was resumed"} if kept else {}),
         **({"left out": "; ".join(f"{spec}: {why}" for spec, why in plan.left_out)} if plan.left_out else {}),
-        **({"not run": f"{unfinished} tests"} if unfinished else {}),
+        **({UNFINISHED: f"{unfinished} tests"} if unfinished else {}),
     }
 
 

@@ -3,16 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from cpuidlab import jobs
-from cpuidlab.errors import UsageError
+from cpuidlab import hostspec, jobs
+from cpuidlab.errors import LabError, UsageError
 from cpuidlab.hunt import SUITE_SECONDS
 from cpuidlab.matrix import Cell
 from cpuidlab.matrixview import first_line
 from cpuidlab.mutants import whole_suite
+from cpuidlab.plan import split_hosts
 from cpuidlab.setups import PAGINGS
 from cpuidlab.verdict import Verdict
 
 HOSTS = "5.10+warning,6.1"  # one that warns, one that refuses
+UNTESTED = 125
 ALARMS = (Verdict.FAIL, Verdict.WARN, Verdict.ERROR)
 
 
@@ -20,16 +22,25 @@ def main(rounds: int, hosts: str = HOSTS) -> int:
     """Run that many rounds and print each; 0 without an alarm, 1 where a test said FAIL or WARN, 125 where ERROR."""
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: at least one")
+    for spec in split_hosts(hosts):
+        hostspec.parse(spec)
     folder = jobs.new_folder("steady")
     cells: list[Cell] = []
+    lost = 0
     for number in range(1, rounds + 1):
-        new = jobs.run(whole_suite(), hosts, ",".join(PAGINGS), folder / str(number), seconds=SUITE_SECONDS)
+        try:
+            new = jobs.run(whole_suite(), hosts, ",".join(PAGINGS), folder / str(number), seconds=SUITE_SECONDS)
+        except LabError as error:
+            print(f"round {number} of {rounds} was lost: {error}", flush=True)
+            lost += 1
+            continue
         print(f"round {number} of {rounds}: {counted(new)}", flush=True)
         for cell in alarms(new):
             print(f"  {cell.verdict} {cell.case}, {cell.host} {cell.paging}: {first_line(cell.reason)}", flush=True)
         cells += new
-    print(f"{rounds} rounds on {hosts}: {counted(cells)}; {len(alarms(cells))} false alarms; all in {folder}")
-    return exit_code(cells)
+    ended = f"{rounds} rounds on {hosts}{f', {lost} of them lost' if lost else ''}"
+    print(f"{ended}: {counted(cells)}; {len(alarms(cells))} false alarms; all in {folder}")
+    return exit_code(cells) or (UNTESTED if lost else 0)
 
 
 def alarms(cells: Sequence[Cell]) -> tuple[Cell, ...]:
@@ -48,4 +59,4 @@ def exit_code(cells: Sequence[Cell]) -> int:
     verdicts = {cell.verdict for cell in cells}
     if verdicts & {Verdict.FAIL, Verdict.WARN}:
         return 1
-    return 125 if Verdict.ERROR in verdicts or Verdict.PASS not in verdicts else 0
+    return UNTESTED if Verdict.ERROR in verdicts or Verdict.PASS not in verdicts else 0

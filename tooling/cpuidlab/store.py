@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -69,19 +69,20 @@ def label_of(folder: Path) -> str | None:
     return found["label"] if found else None
 
 
-def is_used(folder: Path) -> bool:
-    """Whether a process is making it or, a frozen rig, has it thawed: the carrier holds a lock on its memory."""
-    return any(_is_locked(file) for file in (_lock_file(folder), *folder.glob("ram")))
-
-
 def drop(folder: Path) -> bool:
     """Remove a folder at once or not at all; False where it is used."""
-    if is_used(folder):
+    whole = folder.with_name(folder.name.removesuffix(".partial"))
+    lock = _lock_file(whole)
+    try:
+        with FileLock(str(lock)).acquire(blocking=False) if lock.exists() else nullcontext():  # nobody makes it anew
+            if _is_thawed(folder):
+                return False
+            gone = whole.with_name(whole.name + ".partial")  # what is left if this is killed goes with the next sweep
+            with suppress(FileNotFoundError):  # another process was quicker
+                folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+    except Timeout:
         return False
-    gone = folder.with_name(folder.name + ".partial")  # what is left of it if this is killed goes with the next sweep
-    with suppress(FileNotFoundError):  # another process was quicker
-        folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
     return True
 
 
@@ -107,10 +108,11 @@ def _lock_file(final: Path) -> Path:
     return final.with_name(final.name + ".lock")
 
 
-def _is_locked(file: Path) -> bool:
+def _is_thawed(rig: Path) -> bool:
+    """The carrier holds a lock on the memory of what it has thawed."""
     try:
-        with file.open("rb") as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (rig / "ram").open("rb") as memory:
+            fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except OSError:

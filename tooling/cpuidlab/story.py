@@ -11,6 +11,7 @@ from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
 from cpuidlab.rig import Rig
 from cpuidlab.seen import to_ask
+from cpuidlab.ssh import Program
 from cpuidlab.sweep import Sweep
 from cpuidlab.verdict import agree
 
@@ -50,6 +51,7 @@ class Story:
         self.after: dict[int, Model] = {}
         self._looked: health.Health | None = None  # None: not run, ended, or only its console still speaks
         self._dead: str | None = None  # why the guest counts as dead though its QEMU lives
+        self.unseen: LabError | None = None  # why the guest's health is not known
         self._sick: tuple[str, ...] = ()  # what the console says of a guest that answers no more and has not ended
 
     def set(self, change: str = "", vcpus: Sequence[int] | None = None, call: Call = 2, *, live: bool = False) -> str:
@@ -99,6 +101,15 @@ class Story:
         """Let the guest run on."""
         self.rig.resume()
 
+    def said(self, program: Program) -> str | None:
+        """What a program in the guest has said at its end; None where the guest ended before it."""
+        try:
+            return program.end(self.deadline)
+        except LabError:
+            if not fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
+                raise
+            return None
+
     def boots(self) -> None:
         """From here on the guest boots: its uptime begins anew, and the next login may take as long as a boot."""
         self.runs = self._booted = True
@@ -123,10 +134,14 @@ class Story:
     def observe(self) -> Observation:
         """Let the guest run on, look at everything, and let the witnesses confirm each other.
 
-        Raises LabError where they contradict each other or where nobody can say what became of the guest.
+        Raises LabError where they contradict each other. Where nobody can say what became of the guest, `unseen` says
+        why; the rest is there all the same.
         """
         if self.runs:
-            self._looked = self._look_at_guest()
+            try:
+                self._looked = self._look_at_guest()
+            except LabError as error:
+                self.unseen = error
         gone = fate.is_gone(self.rig) or not self._takes_models()
         self._files = self.rig.files()
         ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._dead, how=self._dead)
