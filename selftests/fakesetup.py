@@ -6,7 +6,10 @@ from typing import Any
 
 def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
     label = {"newest": "7.3"}.get(spec, spec)
-    kernel = SimpleNamespace(label=label, release=f"{label}.0-amd64", digest=digest or label)
+    version = label.partition("+")[0]
+    kernel = SimpleNamespace(
+        label=label, release=f"{version}.0-amd64", digest=digest or label, spec=version, version=version
+    )
     guest = SimpleNamespace(release="6.1.0-amd64")
     return SimpleNamespace(
         kernel=kernel, paging=paging, name=f"{label}-{paging}", accel="tcg", guest_kernel=guest, boot=None

@@ -41,7 +41,7 @@ def test_a_failure_is_one_line_and_its_exit_code(
     assert said.out == ""
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["doctor", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["doctor", "--nonsense"], ["sweep", "--to", __file__]])
 def test_bad_arguments_exit_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)

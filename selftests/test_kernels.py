@@ -250,8 +250,15 @@ def test_a_patch_says_in_its_head_what_it_stands_on(tmp_path: Path) -> None:
     path.write_text("Host: 6.1\n\n--- a/x\n")
     patch = patches.find(str(path))
     assert (patch.era, patch.series, patch.label, patch.files) == (None, ("6.1",), "fault", (path,))
+    path.write_text("Host: 6.18.5\n\n--- a/x\n")
+    assert patches.find(str(path)).series == ("6.18",)
     path.write_text("Subject: a fix\n\n--- a/x\n")
     assert patches.find(str(path)) == patches.Patch("fault", path)
+
+
+def test_a_patch_that_cannot_be_read_is_told() -> None:
+    with pytest.raises(UsageError, match="cannot read /proc/self/mem: Input/output error"):
+        patches.head(Path("/proc/self/mem"))
 
 
 @pytest.mark.parametrize("host", ["5.10+nothing", "local", "nonsense", "5.10+/some.patch"])

@@ -63,12 +63,24 @@ def test_bad_words_are_refused_before_any_kernel_is_fetched(
         plan.plan(*words)
 
 
+def test_a_release_that_is_no_version_is_told_before_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(spec: str, paging: str) -> Any:
+        one = fake_setup("5.10", paging)
+        one.kernel.version = one.kernel.release = "next-20261101"
+        return one
+
+    monkeypatch.setattr(plan, "setup", odd)
+    with pytest.raises(UsageError, match="cannot read a kernel version from 'next-20261101'"):
+        plan.plan("tree:/a/linux", "npt")
+    assert plan.plan("tree:/a/linux", "npt", "warn").variants[0].era == "warn"
+
+
 def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "eras.toml").write_text('[releases]\n"5.10.0*" = "warn"\n')
 
     def own(spec: str, paging: str) -> Any:
         one = fake_setup("5.10", paging)
-        one.kernel = SimpleNamespace(**vars(one.kernel), spec=spec, version="5.10")
+        one.kernel.spec = spec
         return one
 
     monkeypatch.setattr(plan, "setup", own)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from cpuidlab import promise
-from cpuidlab.errors import LabError, UsageError
+from cpuidlab.errors import LabError, UnseenError, UsageError
 from cpuidlab.promise import PromiseTest
 from cpuidlab.verdict import Judgement, Verdict
 
 FAIL, PASS = Judgement(Verdict.FAIL, "it was refused"), Judgement(Verdict.PASS, "as promised")
+
+UNSEEN = UnseenError(LabError("no login"), None)
 
 
 class EndedError(Exception):
@@ -32,7 +34,7 @@ def test(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(promise, "setup", lambda *_: SimpleNamespace(kernel=SimpleNamespace(digest="", label="5.10")))
     monkeypatch.setattr(promise, "open_rig", open_rig)
-    monkeypatch.setattr(promise, "Story", lambda rig: SimpleNamespace(evidence=dict, observe=lambda: None, unseen=None))
+    monkeypatch.setattr(promise, "Story", lambda rig: SimpleNamespace(evidence=dict, observe=failing(UNSEEN)))
     return SimpleNamespace(
         host="5.10", paging="npt", cold=False, params=SimpleNamespace(get=lambda _, default: default),
         rerun="again", judgement=None, predicted=None, _prediction=SimpleNamespace(told=lambda _: ""),
@@ -85,12 +87,10 @@ def test_a_guest_that_nobody_saw_hides_no_broken_promise_and_keeps_none(
 ) -> None:
     monkeypatch.setattr(promise, "judge", lambda *_, **__: found)
     with story(test, wanted.verdict, wanted.reason) as told:
-        told.unseen = LabError("no login")
         PromiseTest.conclude(test, told, lambda _: None)  # type: ignore[arg-type, return-value]
 
 
 def test_why_nobody_saw_the_guest_is_what_is_told(test: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promise, "judge", failing(LabError("nobody looked at the guest's health")))
     with story(test, Verdict.ERROR, "no login; rerun: again") as told:
-        told.unseen = LabError("no login")
         PromiseTest.conclude(test, told, lambda _: None)  # type: ignore[arg-type, return-value]

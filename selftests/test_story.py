@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from cpuidlab import fate
-from cpuidlab.errors import GivenUpError, LabError, LostVMError
+from cpuidlab.errors import GivenUpError, LabError, LostVMError, UnseenError
 from cpuidlab.story import Story
 from cpuidlab.waiting import Deadline
 
@@ -20,6 +20,28 @@ def test_what_a_program_says_before_the_guest_ends_and_after(monkeypatch: pytest
     monkeypatch.setattr(fate, "await_end", lambda *_: False)
     with pytest.raises(LostVMError, match="panicked"):
         story.said(SimpleNamespace(end=lost))  # type: ignore[arg-type]
+
+
+def test_the_rest_is_seen_of_a_guest_that_nobody_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise LabError("no login")
+
+    def worse() -> None:
+        raise LabError("no models either")
+
+    story = story_whose_stop(None)
+    story.runs = True
+    monkeypatch.setattr(story, "_look_at_guest", lost)
+    monkeypatch.setattr(story, "_seen", lambda: "the rest")
+    with pytest.raises(UnseenError, match="no login") as unseen:
+        story.observe()
+    assert unseen.value.seen == "the rest"
+    monkeypatch.setattr(story, "_seen", worse)
+    with pytest.raises(LabError, match="no login"):
+        story.observe()
+    story.runs = False
+    with pytest.raises(LabError, match="no models either"):
+        story.observe()
 
 
 def story_whose_stop(failure: Exception | None) -> Story:

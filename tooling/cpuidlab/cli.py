@@ -42,6 +42,14 @@ def _complain(text: str, code: int) -> int:
     return code
 
 
+def _folder(text: str) -> Path:
+    """A folder for results, there or not."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file, no folder")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cpuidlab",
@@ -62,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "--host-cpu", default="", metavar="MODEL", help="another CPU for the nested host: EPYC,pku=on,la57=on"
     )
-    sweep.add_argument("--to", type=Path, default=Path("sweep-results"), metavar="DIR", help="where maps are kept")
+    sweep.add_argument("--to", type=_folder, default=Path("sweep-results"), metavar="DIR", help="where maps are kept")
     sweep.add_argument("--diff", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two kept maps")
     sweep.set_defaults(run=_sweep)
     _add_try(commands)
@@ -72,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--max-size", metavar="SIZE", help="with prune: drop more, until the cache is smaller, as 6G")
     cache.set_defaults(run=_cache)
     nightly = commands.add_parser("nightly", help="fetch the newest kernels, run the matrix, tell what has changed")
-    nightly.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the nights' results go")
+    nightly.add_argument("--out", required=True, type=_folder, metavar="DIR", help="where the nights' results go")
     nightly.add_argument("--keep", type=int, default=30, metavar="N", help="how many nights to keep (30)")
     nightly.add_argument("--hosts", default="all", metavar="HOST,...", help="as of 'avocado run' (all)")
     nightly.add_argument("words", nargs="*", metavar="TEST", help="as of 'avocado run', after --; tests/ by default")
@@ -116,7 +124,7 @@ def _add_try(commands: Any) -> None:
     trial.add_argument("--era", default="", help="judge by this era instead of the predicted one")
     trial.add_argument("--eras", metavar="FILE", default="", help=ERAS)
     trial.add_argument("--cold", action="store_true", help="boot the rig instead of thawing a frozen one")
-    trial.add_argument("--evidence", metavar="DIR", default="", help="keep all that was seen in this folder")
+    trial.add_argument("--evidence", type=_folder, metavar="DIR", help="keep all that was seen in this folder")
     trial.set_defaults(run=_try)
 
 

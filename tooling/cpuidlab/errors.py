@@ -1,6 +1,10 @@
 """The two ways in which the lab itself fails; a broken promise of a kernel is a verdict, never an exception."""
 
 import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpuidlab.observation import Observation
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NO_RIG = "NoRig"  # told to Avocado of a test that was never begun, for its rig cannot be made
@@ -23,6 +27,14 @@ class LabError(Exception):
 
 class LostVMError(LabError):
     """A virtual machine ended, panicked or closed its QMP connection while somebody waited for it."""
+
+
+class UnseenError(LabError):
+    """Nobody could look at a guest that may well live; `seen` is the observation of all the rest."""
+
+    def __init__(self, why: LabError, seen: "Observation") -> None:
+        super().__init__(str(why), why.evidence)
+        self.seen = seen
 
 
 class GivenUpError(LabError):

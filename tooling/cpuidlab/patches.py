@@ -71,8 +71,15 @@ def find(text: str) -> Patch:
 
 
 def head(path: Path) -> Message:
-    """The `Name: text` lines at the beginning of a patch file, which a tool that applies it passes over."""
-    return email.parser.Parser().parsestr(path.read_text(errors="replace"), headersonly=True)
+    """The `Name: text` lines at the beginning of a patch file, which a tool that applies it passes over.
+
+    UsageError where the file cannot be read.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return email.parser.Parser().parsestr(text, headersonly=True)
 
 
 def _from_file(path: Path) -> Patch:
@@ -84,4 +91,6 @@ def _from_file(path: Path) -> Patch:
     under = named().get(host.patch) if host.patch else None
     if host.kind != "debian" or (host.patch and under is None):
         raise UsageError(f"{path} is said to be for host '{text}': that is no series with or without a named patch")
-    return Patch(path.stem, path, era=under.era if under else None, series=(host.base,), on=under)
+    return Patch(
+        path.stem, path, era=under.era if under else None, series=(".".join(host.base.split(".")[:2]),), on=under
+    )

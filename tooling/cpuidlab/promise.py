@@ -12,7 +12,7 @@ from avocado import Test
 
 from cpuidlab import case, lifeline
 from cpuidlab.eras import Era
-from cpuidlab.errors import LabError, UsageError
+from cpuidlab.errors import LabError, UnseenError, UsageError
 from cpuidlab.expect import Promise
 from cpuidlab.freezer import open_rig
 from cpuidlab.matrix import Cell
@@ -82,13 +82,17 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         """
         assert self.setup is not None  # noqa: S101  a story has one
         text = " ".join((getattr(self, self._testMethodName).__doc__ or "").split())
+        unseen = None
         try:
             self.observation = story.observe()
+        except UnseenError as error:
+            unseen, self.observation = error, error.seen
+        try:
             found = judge(promise, self.predicted, self._probed(), self.observation, promise=text, rerun=self.rerun)
         except LabError as error:
-            raise story.unseen or error from error
-        if story.unseen and found.verdict is not Verdict.FAIL:
-            raise story.unseen
+            raise unseen or error from error
+        if unseen and found.verdict is not Verdict.FAIL:
+            raise unseen
         self.judgement = found
         if told := self._prediction.told(self.setup.kernel.label):
             self.judgement = replace(self.judgement, reason=f"{self.judgement.reason}\n{told}")

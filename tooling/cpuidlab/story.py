@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cpuidlab import cpuid, fate, health, hook, kmsg, sweep
 from cpuidlab.changes import parse
 from cpuidlab.cpuid import Model
-from cpuidlab.errors import GivenUpError, LabError, LostVMError
+from cpuidlab.errors import GivenUpError, LabError, LostVMError, UnseenError
 from cpuidlab.health import GuestMark
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
@@ -51,7 +51,6 @@ class Story:
         self.after: dict[int, Model] = {}
         self._looked: health.Health | None = None  # None: not run, ended, or only its console still speaks
         self._dead: str | None = None  # why the guest counts as dead though its QEMU lives
-        self.unseen: LabError | None = None  # why the guest's health is not known
         self._sick: tuple[str, ...] = ()  # what the console says of a guest that answers no more and has not ended
 
     def set(self, change: str = "", vcpus: Sequence[int] | None = None, call: Call = 2, *, live: bool = False) -> str:
@@ -134,14 +133,23 @@ class Story:
     def observe(self) -> Observation:
         """Let the guest run on, look at everything, and let the witnesses confirm each other.
 
-        Raises LabError where they contradict each other. Where nobody can say what became of the guest, `unseen` says
-        why; the rest is there all the same.
+        Raises LabError where they contradict each other, UnseenError where nobody can say what became of the guest.
         """
+        unseen = None
         if self.runs:
             try:
                 self._looked = self._look_at_guest()
             except LabError as error:
-                self.unseen = error
+                unseen = error
+        try:
+            seen = self._seen()
+        except LabError as error:
+            raise unseen or error from error
+        if unseen:
+            raise UnseenError(unseen, seen)
+        return seen
+
+    def _seen(self) -> Observation:
         gone = fate.is_gone(self.rig) or not self._takes_models()
         self._files = self.rig.files()
         ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._dead, how=self._dead)

@@ -39,7 +39,7 @@ class Trial:
     era: str = ""
     eras: str = ""
     cold: bool = False
-    evidence: str = ""
+    evidence: Path | None = None
 
     @property
     def command(self) -> str:
@@ -168,8 +168,8 @@ def _number(change: str, name: str) -> int | None:
     return None if found is None else int(found)
 
 
-def _keep(folder: str, files: dict[str, str]) -> None:
+def _keep(folder: Path | None, files: dict[str, str]) -> None:
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (Path(folder) / name).write_text(text)
+            (folder / name).write_text(text)
