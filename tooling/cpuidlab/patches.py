@@ -91,6 +91,5 @@ def _from_file(path: Path) -> Patch:
     under = named().get(host.patch) if host.patch else None
     if host.kind != "debian" or (host.patch and under is None):
         raise UsageError(f"{path} is said to be for host '{text}': that is no series with or without a named patch")
-    return Patch(
-        path.stem, path, era=under.era if under else None, series=(".".join(host.base.split(".")[:2]),), on=under
-    )
+    series = ".".join(host.base.split(".")[:2])
+    return Patch(path.stem, path, era=under.era if under else None, series=(series,), on=under)
