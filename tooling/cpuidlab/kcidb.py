@@ -63,7 +63,8 @@ def report(cells: Sequence[Cell], origin: str, when: datetime) -> Json:
 
 def _checkout(origin: str, host: str, release: str) -> Json:
     name = _build_id(origin, host, release)
-    return {"id": name, "origin": origin, "tree_name": "debian", "git_commit_name": release, "comment": host}
+    tree = "own" if host.startswith(("tree:", "image:")) else "debian"
+    return {"id": name, "origin": origin, "tree_name": tree, "git_commit_name": release, "comment": host}
 
 
 def _build(origin: str, host: str, release: str) -> Json:
