@@ -209,7 +209,8 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
     seen = SimpleNamespace(guest=guest, fate=SimpleNamespace(how=None))
 
     def setup(host: str, paging: str) -> SimpleNamespace:
-        kernel = SimpleNamespace(label=host, release=f"{host}.9", digest=host)
+        version = f"{host.partition('+')[0]}.9"
+        kernel = SimpleNamespace(spec=host, label=host, version=version, release=version, digest=host)
         return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel="tcg", cpu=CPU)
 
     def open_rig(one: Any, stage: str, profile: object, deadline: object) -> FakeRig:
