@@ -40,8 +40,9 @@ def test_it_dies_at_once_where_the_process_is_gone() -> None:
 
 
 OWNER = """
-import subprocess, sys, tempfile, time
+import signal, subprocess, sys, tempfile, time
 from cpuidlab.lifeline import own_temp_folder
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores Ctrl-C
 own_temp_folder()
 tempfile.mkdtemp()
 subprocess.run(["mktemp"], check=True)
