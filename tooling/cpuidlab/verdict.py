@@ -12,11 +12,14 @@ from cpuidlab.kmsg import Record, is_suppression_note
 from cpuidlab.observation import ACCEPTED, Model, Observation
 
 _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
-# Lines that are kept in the log and say nothing of CPUID: of a slow or shared machine, usual under emulation; of a
-# guest kernel that tries a performance counter (PERF_CTR3) while it boots; of a vCPU that QEMU plugs in with the TSC
-# rate that the first ones got, before the host had refined its own.
+# Lines that are kept in the log and say nothing of CPUID: of a slow or shared machine, usual under emulation, whose
+# kernel may have stopped to trust its TSC and says so again when a VM gets its second vCPU; of a guest kernel that
+# tries a performance counter (PERF_CTR3) while it boots; of a vCPU that QEMU plugs in with the TSC rate that the first
+# ones got, before the host had refined its own.
 _UNRELATED = re.compile(
     r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling"
+    r"|workqueue: \S+ (\[\w+\] )?hogged CPU|TSC found unstable after boot"
+    r"|(kvm: )*SMP vm created on host with unstable TSC"
     r"|user requested TSC rate (above|below) hardware speed"
     r"|(kvm: )?kvm \[\d+\]: vcpu\d+, guest rIP: 0x[0-9a-f]+ Unhandled WRMSR\(0xc0010007\)"
 )
