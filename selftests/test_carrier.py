@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from cpuidlab import carrier, store
 from cpuidlab.carrier import PANIC, Boot, TcgMachine, _copy_sparse
+from cpuidlab.errors import LostVMError
 from cpuidlab.waiting import Deadline
 
 BLOCK = 64 * 1024
@@ -93,6 +94,21 @@ def test_a_disk_that_fills_up_under_the_last_piece(monkeypatch: pytest.MonkeyPat
 def test_panics(line: str, told: str | None) -> None:
     found = PANIC.search(f"LAB: begins\r\n{line}\r\nmore\r\n")
     assert (found and found[0]) == told
+
+
+def test_what_stands_above_a_panics_stacks_is_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["[   18.1] Oops: general protection fault", *["[   18.2]  ? do_syscall_64+0xbc/0x800"] * 120]
+    monkeypatch.setattr(
+        TcgMachine, "console", lambda _: "\r\n".join([*lines, "[   18.3] Kernel panic - not syncing: Oops"])
+    )
+    monkeypatch.setattr(TcgMachine, "stderr", lambda _: "")
+    machine = TcgMachine.__new__(TcgMachine)
+    machine.name, machine.command = "host 6.1-npt", ("qemu",)
+    machine._process = SimpleNamespace(poll=lambda: None)  # type: ignore[assignment]
+    machine.qmp = SimpleNamespace(tail=str)  # type: ignore[assignment]
+    with pytest.raises(LostVMError, match="the host's console says: Kernel panic - not syncing: Oops") as lost:
+        machine.watch()
+    assert lines[0] in lost.value.evidence
 
 
 def test_what_is_thawed_is_used_until_its_qemu_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

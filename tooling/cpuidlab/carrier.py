@@ -34,6 +34,7 @@ SVM = "svm=on,npt=on"
 CPU = f"EPYC,{SVM}"  # of a nested host
 MEMORY_MIB = 1024
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+CONSOLE_LINES = 200  # a panic's stacks take a hundred, and what it was stands above them
 PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|LAB: kvm_amd does not (load|take npt)")
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -181,7 +182,7 @@ class TcgMachine:
         """The same error with all that can be known of the machine."""
         said = f"command: {' '.join(self.command)}\nexit code: {self._process.poll()}\nstderr:\n{self.stderr()[-4000:]}"
         qmp = self.qmp.tail() if hasattr(self, "qmp") else error.evidence
-        console = "\n".join(self.console().splitlines()[-40:])
+        console = "\n".join(self.console().splitlines()[-CONSOLE_LINES:])
         return type(error)(str(error), f"{said}\nlast QMP:\n{qmp}\nlast console lines:\n{console}")
 
     def _kill(self) -> None:
