@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Literal
 
 import pytest
 from cpuidlab.eras import WARNING_LINES, Era, era, eras
@@ -7,6 +8,7 @@ from cpuidlab.expect import with_l2
 from cpuidlab.kmsg import Record
 from cpuidlab.observation import (
     Fate,
+    GuestReport,
     Model,
     Observation,
 )
@@ -181,6 +183,20 @@ def test_death_and_sickness() -> None:
     assert discrepancies(harmed, seen("accepted", guest=SICK)) == ()
     assert discrepancies(harmed, SILENT) == ("the guest took no harm",)
     assert discrepancies(harmed, dead) == ("the guest died after 0.4 s (triple fault) instead of living on, harmed",)
+
+
+STALLS = ("stall: rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "stall: rcu: rcu_preempt kthread starved")
+
+
+@pytest.mark.parametrize("hoped", ["stable", "harmed"])
+def test_a_guest_that_only_stood_still_says_nothing(hoped: Literal["stable", "harmed"]) -> None:
+    promised = dataclasses.replace(changed(era("silent")), guest=hoped)
+    stood = GuestReport(False, STALLS)
+    with pytest.raises(LabError, match=r"stood still and went on, .*: stall: rcu: INFO"):
+        discrepancies(promised, seen("accepted", guest=stood))
+    assert len(discrepancies(promised, seen("EINVAL", guest=stood))) >= 1
+    both = GuestReport(False, (*STALLS, "oops: Oops: 0009 [#1]"))
+    assert len(discrepancies(promised, seen("accepted", guest=both))) == (hoped == "stable")
 
 
 def test_models_and_answers() -> None:
