@@ -34,7 +34,8 @@ def test(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(promise, "setup", lambda *_: SimpleNamespace(kernel=SimpleNamespace(digest="", label="5.10")))
     monkeypatch.setattr(promise, "open_rig", open_rig)
-    monkeypatch.setattr(promise, "Story", lambda rig: SimpleNamespace(evidence=dict, observe=failing(UNSEEN)))
+    told = SimpleNamespace(evidence=dict, observe=failing(UNSEEN), look_last=lambda: None)
+    monkeypatch.setattr(promise, "Story", lambda rig: told)
     return SimpleNamespace(
         host="5.10", paging="npt", cold=False, params=SimpleNamespace(get=lambda _, default: default),
         rerun="again", judgement=None, predicted=None, _prediction=SimpleNamespace(told=lambda _: ""),
@@ -94,3 +95,12 @@ def test_why_nobody_saw_the_guest_is_what_is_told(test: Any, monkeypatch: pytest
     monkeypatch.setattr(promise, "judge", failing(LabError("nobody looked at the guest's health")))
     with story(test, Verdict.ERROR, "no login; rerun: again") as told:
         PromiseTest.conclude(test, told, lambda _: None)  # type: ignore[arg-type, return-value]
+
+
+def test_where_the_lab_fails_the_evidence_is_of_that_moment(test: Any) -> None:
+    saved: dict[str, str] = {}
+    test._save = saved.update
+    with story(test, Verdict.ERROR, "a program did not end in time; rerun: again") as told:
+        told.look_last = lambda: setattr(told, "evidence", lambda: {"hook-log.txt": "as it is now"})
+        raise LabError("a program did not end in time")
+    assert saved["hook-log.txt"] == "as it is now"

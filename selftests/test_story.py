@@ -22,6 +22,27 @@ def test_what_a_program_says_before_the_guest_ends_and_after(monkeypatch: pytest
         story.said(SimpleNamespace(end=lost))  # type: ignore[arg-type]
 
 
+def test_the_last_look_takes_what_still_answers() -> None:
+    def gone(*_: object, **__: object) -> str:
+        raise LabError("nothing answers")
+
+    story = story_whose_stop(None)
+    story.readings, story._files = [], {"hook-log": "at first"}
+    story.rig = SimpleNamespace(qmp=SimpleNamespace(execute=lambda *_, **__: "HLT=1"), files=gone)  # type: ignore[assignment]
+    story.look_last()
+    assert (story.readings, story._files) == (["when the lab failed:\nHLT=1"], {"hook-log": "at first"})
+    story.rig = SimpleNamespace(qmp=SimpleNamespace(execute=gone), files=lambda: {"hook-log": "now"})  # type: ignore[assignment]
+    story.look_last()
+    assert (len(story.readings), story._files) == (1, {"hook-log": "now"})
+
+
+def test_time_is_kept_for_a_look_at_what_does_not_end() -> None:
+    story = story_whose_stop(None)
+    story.deadline = Deadline.after(100)
+    left = story.said(SimpleNamespace(end=lambda deadline: deadline.left()))  # type: ignore[arg-type]
+    assert left is not None and 75 < float(left) < 85
+
+
 def test_the_rest_is_seen_of_a_guest_that_nobody_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost() -> None:
         raise LabError("no login")

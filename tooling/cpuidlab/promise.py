@@ -66,6 +66,9 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
                     yield story
                 except UsageError as error:  # what this CPU model or this machine lacks
                     self.judgement = Judgement(Verdict.SKIP, str(error))
+                except LabError:
+                    story.look_last()
+                    raise
                 finally:
                     self._save(story.evidence() | {"host-console.txt": rig.machine.console()})
             if self.judgement is None:

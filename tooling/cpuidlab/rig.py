@@ -36,7 +36,7 @@ SSH_TRY_SECONDS = 10.0
 REST_SECONDS = (0.5, 5.0)  # how long a machine must rest before it is frozen, and how long that is waited for at most
 REST_SHARE = 0.2  # of a processor: what two idle kernels take
 MARK = "guest-mark.json"
-TELL_SECONDS = 10.0  # kept back to ask a guest that does not come up what it has to say
+TELL_SECONDS = 10.0  # kept back to see how things stand with a guest, or a program in it, that does not answer
 
 
 class Rig:

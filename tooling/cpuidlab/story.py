@@ -1,6 +1,7 @@
 """What a test is told with: a rig, marks in its logs, changes to its CPUID, and an observation at the end."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cpuidlab import cpuid, fate, health, hook, kmsg, sweep
 from cpuidlab.changes import parse
@@ -9,7 +10,7 @@ from cpuidlab.errors import GivenUpError, LabError, LostVMError, UnseenError
 from cpuidlab.health import GuestMark
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
-from cpuidlab.rig import Rig
+from cpuidlab.rig import TELL_SECONDS, Rig
 from cpuidlab.seen import to_ask
 from cpuidlab.ssh import Program
 from cpuidlab.sweep import Sweep
@@ -103,7 +104,7 @@ class Story:
     def said(self, program: Program) -> str | None:
         """What a program in the guest has said at its end; None where the guest ended before it."""
         try:
-            return program.end(self.deadline)
+            return program.end(self.deadline.within(self.deadline.left() - END_SECONDS - TELL_SECONDS))
         except LabError:
             if not fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
                 raise
@@ -164,6 +165,14 @@ class Story:
         swept = any(event.kind == SWEEP for event in self._hook_events())
         agree(seen, [(event.vcpu or 0, event.word) for event in self._sets()], swept=swept)
         return seen
+
+    def look_last(self) -> None:
+        """The lab has failed: take in what still answers before the deadline, where each vCPU is and all files."""
+        with suppress(LabError):
+            registers = self.rig.qmp.execute("human-monitor-command", self.deadline, command_line="info registers -a")
+            self.readings.append(f"when the lab failed:\n{registers}")
+        with suppress(LabError):
+            self._files = self.rig.files()
 
     def evidence(self) -> dict[str, str]:
         """All that a reader needs to judge for himself: file name -> text."""
