@@ -119,7 +119,7 @@ class FakeStory:
 def test_a_reset_is_allowed_awaited_and_followed_by_a_boot() -> None:
     story = FakeStory()
     acts.system_reset(story.as_story())
-    assert story.log == ["set-action", "system_reset", "boots"]
+    assert story.log == ["set-action", "system_reset", "query-status", "boots"]
     assert story.qmp.sent[0] == ("set-action", {"reboot": "reset"})
 
 
@@ -278,6 +278,15 @@ def test_a_touch(answer: bytes | None, word: str, monkeypatch: pytest.MonkeyPatc
     assert two.touch("at last") == word
     assert far.recv(9) == b"touch\n"
     assert story.readings[-1].startswith("at last: touched, ")
+
+
+def test_a_touch_that_nobody_answers_killed_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "READ_SECONDS", 0.05)
+    story = FakeStory()
+    story.guest.channel.far.sendall(f"{OK}\n".encode())
+    two = observers.Observers(story.as_story(), "3 ram 0")
+    with pytest.raises(LabError, match="did not answer in time"):
+        two.touch("at last")
 
 
 def test_an_observer_that_ends_is_a_lab_error() -> None:

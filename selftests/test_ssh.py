@@ -2,8 +2,10 @@
 
 import threading
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+from cpuidlab import ssh as module
 from cpuidlab.errors import LabError
 from cpuidlab.ssh import Program, Ssh
 from cpuidlab.waiting import Deadline
@@ -40,6 +42,15 @@ def test_a_command_ends_at_its_deadline(data: bytes, monkeypatch: pytest.MonkeyP
     ssh.name, ssh._watch, ssh._transport = "guest", lambda: None, Transport()
     with pytest.raises(LabError, match="did not end in time"):
         ssh.run("health", Deadline.after(0.1))
+
+
+def test_a_machine_that_stands_still_is_sent_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    intervals: list[int] = []
+    transport = MagicMock(set_keepalive=intervals.append)
+    transport.get_remote_server_key().get_base64.return_value = "pinned"
+    monkeypatch.setattr(module.paramiko, "Transport", lambda _: transport)
+    Ssh("guest", MagicMock(), MagicMock(pinned="pinned"), Deadline.after(1), lambda: None)
+    assert intervals == [module.KEEPALIVE_SECONDS]
 
 
 def test_one_may_wait_again_for_the_same_program() -> None:

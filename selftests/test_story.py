@@ -65,6 +65,20 @@ def test_the_rest_is_seen_of_a_guest_that_nobody_sees(monkeypatch: pytest.Monkey
         story.observe()
 
 
+def test_a_vm_that_qemu_has_stopped_by_itself_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: Deadline) -> None:
+        raise LostVMError("the guest's QEMU stopped by itself: KVM internal error")
+
+    story = story_whose_stop(None)
+    story.rig = SimpleNamespace(resume=lambda: None, login=stopped)  # type: ignore[assignment]
+    story.patience = (1.0,)
+    monkeypatch.setattr(fate, "is_gone", lambda _: False)
+    monkeypatch.setattr(fate, "stuck", lambda _: "hangs: vCPU 0")
+    with pytest.raises(LostVMError, match="KVM internal error"):
+        story._look_at_guest()
+    assert story._dead is None
+
+
 def story_whose_stop(failure: Exception | None) -> Story:
     def stop() -> None:
         if failure:

@@ -157,6 +157,7 @@ def test_other_notes_fail_and_a_later_era_may_explain_them() -> None:
         ("hrtimer: interrupt took 8412331 ns", 4, True),
         ("kvm: kvm [148]: vcpu0, guest rIP: 0xffffffff87a73744 Unhandled WRMSR(0xc0010007) = 0xffff", 3, True),
         ("user requested TSC rate below hardware speed", 4, True),
+        ("kvm: user requested TSC rate below hardware speed", 4, True),
         ("kvm: SMP vm created on host with unstable TSC; guest TSC will not be reliable", 4, True),
         ("TSC found unstable after boot, most likely due to broken BIOS. Use 'tsc=unstable'.", 4, True),
         ("workqueue: vmstat_shepherd hogged CPU for >10000us 4 times, consider switching to WQ_UNBOUND", 4, True),

@@ -15,6 +15,8 @@ def system_reset(story: Story) -> None:
     _allow_reboots(story)
     story.rig.qmp.execute("system_reset", story.deadline)
     _await_event(story, "RESET")
+    # the event comes before QEMU gives KVM the registers; its main loop answers only after that
+    story.rig.qmp.execute("query-status", story.deadline)
     story.boots()
 
 

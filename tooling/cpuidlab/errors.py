@@ -29,6 +29,10 @@ class LostVMError(LabError):
     """A virtual machine ended, panicked or closed its QMP connection while somebody waited for it."""
 
 
+class ClosedError(LabError):
+    """The other side of a connection has closed it; the machine that it is on is there."""
+
+
 class UnseenError(LabError):
     """Nobody could look at a guest that may well live; `seen` is the observation of all the rest."""
 

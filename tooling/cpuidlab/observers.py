@@ -7,7 +7,7 @@ Both read through guests/guest/probe, whose module makes the entry; a read answe
 import time
 
 from cpuidlab import fate
-from cpuidlab.errors import LabError
+from cpuidlab.errors import ClosedError, LabError
 from cpuidlab.story import Story
 from cpuidlab.streams import ChannelLines
 
@@ -47,7 +47,7 @@ class Observers:
         self._old.send(b"touch\n")
         try:
             answer = self._line()
-        except LabError as error:
+        except ClosedError as error:
             if fate.is_gone(self._story.rig):
                 raise
             answer = f"the process was killed ({error})"

@@ -18,6 +18,9 @@ from cpuidlab.waiting import POLL_SECONDS, Deadline
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").setLevel(logging.WARNING)
 
+# An emulated host may lose its timer's interrupt: it stands still, or runs but one spinning vCPU, until a packet comes.
+KEEPALIVE_SECONDS = 1
+
 Stream: TypeAlias = socket.socket | paramiko.Channel
 
 
@@ -40,6 +43,7 @@ class Ssh:
             if self._transport.get_remote_server_key().get_base64() != keys.pinned:
                 raise LabError(f"{name} shows a host key that is not the lab's")
             self._transport.auth_publickey("root", keys.client)
+            self._transport.set_keepalive(KEEPALIVE_SECONDS)
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.close()
             watch()

@@ -202,13 +202,15 @@ class Story:
                 return health.parse(program.end(patience))
             except LabError as error:
                 failure = error
+                if isinstance(error, LostVMError) and not fate.is_gone(self.rig):
+                    raise  # QEMU has stopped the VM by itself, whose vCPUs would all look stuck
                 self._dead = None if fate.is_gone(self.rig) else fate.stuck(self.rig)
                 if self._dead or fate.is_gone(self.rig):
                     return None
         if fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
             return None
         self._sick = fate.last_words(self.rig.files()["guest-console"])
-        if isinstance(failure, LostVMError) or not self._sick:
+        if not self._sick:
             raise failure
         return None
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from paramiko import Channel
 
-from cpuidlab.errors import LabError
+from cpuidlab.errors import ClosedError, LabError
 from cpuidlab.waiting import POLL_SECONDS
 
 
@@ -54,7 +54,8 @@ class ChannelLines:
             raise LabError(f"the other side's connection is gone: {error!r}") from error
 
     def recv_line(self, deadline: float) -> str:
-        """The next line without its end; LabError where the connection ends or `deadline` (time.monotonic) passes."""
+        """The next line without its end; ClosedError where the connection ends, LabError where `deadline` (of
+        time.monotonic) passes."""
         while b"\n" not in self._pending:
             try:
                 data = self._channel.recv(65536)
@@ -65,7 +66,7 @@ class ChannelLines:
                 continue
             if not data:
                 self._watch()
-                raise LabError("the other side closed its connection")
+                raise ClosedError("the other side closed its connection")
             self._pending += data
         line, self._pending = self._pending.split(b"\n", 1)
         return line.decode(errors="replace")

@@ -20,7 +20,7 @@ _UNRELATED = re.compile(
     r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling"
     r"|workqueue: \S+ (\[\w+\] )?hogged CPU|TSC found unstable after boot"
     r"|(kvm: )*SMP vm created on host with unstable TSC"
-    r"|user requested TSC rate (above|below) hardware speed"
+    r"|(kvm: )?user requested TSC rate (above|below) hardware speed"
     r"|(kvm: )?kvm \[\d+\]: vcpu\d+, guest rIP: 0x[0-9a-f]+ Unhandled WRMSR\(0xc0010007\)"
 )
 
