@@ -1,5 +1,6 @@
 """How a guest ended: fake rigs with recorded words."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -84,7 +85,7 @@ class FakeRig:
         return waiting.wait_for(what, look, self.deadline, self.machine.watch)
 
 
-def rig_of(fake: FakeRig) -> Rig:
+def rig_of(fake: FakeRig | SimpleNamespace) -> Rig:
     return cast(Rig, fake)
 
 
@@ -199,3 +200,56 @@ def test_await_end() -> None:
     fake.machine.lost = True
     with pytest.raises(LostVMError):
         fate.await_end(rig_of(fake), Deadline.after(10))
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "prelaunch", "shutdown", "internal-error"])
+def test_given_up_is_what_qemu_calls_an_internal_error(status: str) -> None:
+    qmp = SimpleNamespace(execute=lambda *_: {"status": status})
+    assert fate.is_given_up(rig_of(SimpleNamespace(qmp=qmp, deadline=None))) is (status == "internal-error")
+
+
+def test_a_guest_that_has_ended_is_not_given_up() -> None:
+    def broken(*_: object) -> None:
+        raise LostVMError("QMP broke off")
+
+    assert not fate.is_given_up(rig_of(SimpleNamespace(qmp=SimpleNamespace(execute=broken), deadline=None)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "printed", "how"),
+    [
+        (
+            "internal_error",
+            "qemu: a warning\nKVM internal error. Suberror: 1\nemulation failure\nRAX=0000000000000008\n",
+            "KVM_EXIT_INTERNAL_ERROR on vCPU 1: KVM internal error. Suberror: 1, emulation failure",
+        ),
+        (
+            "internal_error",
+            "KVM internal error. Suberror: 1\nemulation failure\nRAX=0\nKVM internal error. Suberror: 3\nextra data",
+            "KVM_EXIT_INTERNAL_ERROR on vCPU 1: KVM internal error. Suberror: 3",
+        ),
+        (
+            "fail_entry",
+            "KVM: entry failed, hardware error 0x80000021\n",
+            "KVM_EXIT_FAIL_ENTRY on vCPU 1: KVM: entry failed, hardware error 0x80000021",
+        ),
+        (
+            "run_failed",
+            "error: kvm run failed Input/output error\n",
+            "KVM_RUN failed on vCPU 1: error: kvm run failed Input/output error",
+        ),
+        ("internal_error", "", "KVM_EXIT_INTERNAL_ERROR on vCPU 1: QEMU did not say why"),
+    ],
+)
+def test_how_kvm_gave_a_guest_up(kind: str, printed: str, how: str) -> None:
+    since = [
+        HookEvent(1.0, "internal_error", vcpu=0),
+        HookEvent(2.0, kind, vcpu=1),
+        HookEvent(2.1, "first_run", vcpu=1),
+    ]
+    assert fate.of_given_up(since, printed) == how
+
+
+def test_what_qemu_calls_an_internal_error_must_be_one_to_the_hook() -> None:
+    with pytest.raises(LabError, match="no KVM_RUN that ended so"):
+        fate.of_given_up([HookEvent(1.0, "first_run", vcpu=0)], "KVM internal error. Suberror: 1\n")

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from cpuidlab import fate
+from cpuidlab import fate, health
 from cpuidlab.errors import GivenUpError, LabError, LostVMError, UnseenError
 from cpuidlab.story import Story
 from cpuidlab.waiting import Deadline
@@ -65,18 +65,50 @@ def test_the_rest_is_seen_of_a_guest_that_nobody_sees(monkeypatch: pytest.Monkey
         story.observe()
 
 
-def test_a_vm_that_qemu_has_stopped_by_itself_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+HOOK_LOG = "5.500000001 set_cpuid2 by=hook vcpu=0 nent=29 ret=0 errno=0\n"
+GAVE_UP = "5.600000001 internal_error vcpu=0\n"
+
+
+@pytest.mark.parametrize("when", [0, 1, 2])  # before the login, in it, and after a healthy answer
+def test_a_guest_that_kvm_gives_up_is_dead_and_does_not_hang(when: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(_: Deadline) -> None:
         raise LostVMError("the guest's QEMU stopped by itself: KVM internal error")
 
+    looks = iter([False] * when + [True])
     story = story_whose_stop(None)
-    story.rig = SimpleNamespace(resume=lambda: None, login=stopped)  # type: ignore[assignment]
-    story.patience = (1.0,)
+    files = {"hook-log": HOOK_LOG + GAVE_UP, "qemu-stderr": "KVM internal error. Suberror: 1\nemulation failure\nRAX=0"}
+    story.rig.__dict__.update(resume=lambda: None, login=stopped, files=lambda: files)
+    story.patience, story._hook_mark = (1.0,), 0
     monkeypatch.setattr(fate, "is_gone", lambda _: False)
+    monkeypatch.setattr(fate, "is_given_up", lambda _: next(looks, True))
     monkeypatch.setattr(fate, "stuck", lambda _: "hangs: vCPU 0")
-    with pytest.raises(LostVMError, match="KVM internal error"):
-        story._look_at_guest()
-    assert story._dead is None
+    if when < 2:
+        assert story._look_at_guest() is None
+    else:
+        next(looks), next(looks)
+        assert story._takes_models()
+    assert story._dead == "KVM_EXIT_INTERNAL_ERROR on vCPU 0: KVM internal error. Suberror: 1, emulation failure"
+
+
+def test_a_program_of_a_guest_that_kvm_gives_up_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: Deadline) -> str:
+        raise LostVMError("the guest's QEMU stopped by itself: KVM internal error")
+
+    story = story_whose_stop(None)
+    monkeypatch.setattr(story, "_given_up", lambda: True)
+    monkeypatch.setattr(fate, "await_end", lambda *_: pytest.fail("nobody need wait"))
+    assert story.said(SimpleNamespace(end=lost)) is None  # type: ignore[arg-type]
+
+
+def test_an_internal_error_that_a_guest_survives_is_a_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = story_whose_stop(None)
+    story._looked, story._hook_mark, story._booted = "healthy", 0, False  # type: ignore[assignment]
+    story._guest_mark, story.after = None, {0: None, 1: None}  # type: ignore[assignment, dict-item]
+    monkeypatch.setattr(health, "troubles", lambda *_: ())
+    for log, troubles in ((HOOK_LOG, ()), (HOOK_LOG + GAVE_UP, ("KVM_EXIT_INTERNAL_ERROR on vCPU 0",))):
+        story._files = {"hook-log": log}
+        report = story._report()
+        assert report and (report.stable, report.troubles) == (not troubles, troubles)
 
 
 def story_whose_stop(failure: Exception | None) -> Story:
@@ -85,7 +117,10 @@ def story_whose_stop(failure: Exception | None) -> Story:
             raise failure
 
     story = object.__new__(Story)
-    story.rig = SimpleNamespace(stop=stop, hook=SimpleNamespace(get=lambda vcpu: f"model {vcpu}"))  # type: ignore[assignment]
+    qmp = SimpleNamespace(execute=lambda *_: {"status": "paused"})
+    story.rig = SimpleNamespace(
+        stop=stop, qmp=qmp, deadline=None, hook=SimpleNamespace(get=lambda vcpu: f"model {vcpu}")
+    )  # type: ignore[assignment]
     story.vcpus, story.after, story.deadline, story._dead = (0, 1), {}, Deadline.after(1), None
     return story
 

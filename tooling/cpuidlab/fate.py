@@ -17,6 +17,15 @@ STUCK_PLACES = 3
 STUCK_LOOK_SECONDS = 0.15
 # number, RIP and CPL of each vCPU of `info registers -a` that is not halted
 _RUNNING = re.compile(r"CPU#(\d+)\r?\n(?:(?!CPU#)[^\n]+\n)*?RIP=(\w+) .*? CPL=(\d) .* HLT=0\r?\n")
+# ends of KVM_RUN in the hook's log after which QEMU may stop the VM, and what QEMU prints then
+GIVEN_UP = {
+    "internal_error": "KVM_EXIT_INTERNAL_ERROR",
+    "fail_entry": "KVM_EXIT_FAIL_ENTRY",
+    "run_failed": "KVM_RUN failed",
+}
+_GIVEN_UP_WORDS = re.compile(
+    r"^(?:KVM internal error|KVM: entry failed|error: kvm run failed)[^\r\n]*(?:\r?\nemulation failure)?", re.MULTILINE
+)
 _LAST_WORDS = re.compile(r"\] ((?:BUG: |Kernel panic|#PF: error_code|Oops: )[^\r\n]*)")
 
 
@@ -54,6 +63,26 @@ def of_dead(rig: Rig, since: Sequence[HookEvent]) -> Fate:
     if words:
         how += f", after {words[0]}"
     return Fate(alive=False, how=how, seconds=_seconds(rig, shutdown), exit_code=int(code))
+
+
+def is_given_up(rig: Rig) -> bool:
+    """Whether QEMU has stopped the guest by itself since KVM could not run it any further; False where it has ended."""
+    try:
+        return bool(rig.qmp.execute("query-status", rig.deadline)["status"] == "internal-error")
+    except LostVMError:
+        return False
+
+
+def of_given_up(since: Sequence[HookEvent], stderr: str) -> str:
+    """How KVM gave the guest up, by the hook's log since the mark and what QEMU printed.
+
+    Raises LabError where KVM_RUN, by the hook's log, never returned so.
+    """
+    exits = [event for event in since if event.kind in GIVEN_UP]
+    if not exits:
+        raise LabError("QEMU speaks of an internal error of KVM, and the hook's log has no KVM_RUN that ended so")
+    said = _GIVEN_UP_WORDS.findall(stderr) or ["QEMU did not say why"]
+    return f"{GIVEN_UP[exits[-1].kind]} on vCPU {exits[-1].vcpu}: {', '.join(said[-1].splitlines())}"
 
 
 def stuck(rig: Rig) -> str | None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from cpuidlab import cpuid, fate, health, hook, kmsg, sweep
 from cpuidlab.changes import parse
 from cpuidlab.cpuid import Model
-from cpuidlab.errors import GivenUpError, LabError, LostVMError, UnseenError
+from cpuidlab.errors import GivenUpError, LabError, UnseenError
 from cpuidlab.health import GuestMark
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
@@ -106,7 +106,7 @@ class Story:
         try:
             return program.end(self.deadline.within(self.deadline.left() - END_SECONDS - TELL_SECONDS))
         except LabError:
-            if not fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
+            if not (self._given_up() or fate.await_end(self.rig, self.deadline.within(END_SECONDS))):
                 raise
             return None
 
@@ -191,7 +191,7 @@ class Story:
 
     def _look_at_guest(self) -> health.Health | None:
         """Log in anew and look at the guest's health; None where the guest has ended."""
-        if fate.is_gone(self.rig):
+        if fate.is_gone(self.rig) or self._given_up():  # QEMU would not let such a guest go on
             return None
         self.resume()
         program = None
@@ -202,9 +202,9 @@ class Story:
                 return health.parse(program.end(patience))
             except LabError as error:
                 failure = error
-                if isinstance(error, LostVMError) and not fate.is_gone(self.rig):
-                    raise  # QEMU has stopped the VM by itself, whose vCPUs would all look stuck
-                self._dead = None if fate.is_gone(self.rig) else fate.stuck(self.rig)
+                if fate.is_gone(self.rig) or self._given_up():
+                    return None
+                self._dead = fate.stuck(self.rig)
                 if self._dead or fate.is_gone(self.rig):
                     return None
         if fate.await_end(self.rig, self.deadline.within(END_SECONDS)):
@@ -213,6 +213,14 @@ class Story:
         if not self._sick:
             raise failure
         return None
+
+    def _given_up(self) -> bool:
+        """Whether KVM can run the guest no further; its vCPUs stand still then, and would look stuck."""
+        if not fate.is_given_up(self.rig):
+            return False
+        self._files = self.rig.files()
+        self._dead = fate.of_given_up(self._hook_events(), self._files["qemu-stderr"])
+        return True
 
     def _ask_for_health(self) -> str:
         leaves = to_ask([*self.before.values(), *self.asked.values()])
@@ -223,12 +231,15 @@ class Story:
             return GuestReport(stable=False, troubles=self._sick) if self._sick else None
         models = [self.after[vcpu] for vcpu in self.vcpus]
         found = health.troubles(self._looked, self._guest_mark, models, self._booted)
+        exits = [event for event in self._hook_events() if event.kind in fate.GIVEN_UP]
+        found += tuple(f"{fate.GIVEN_UP[event.kind]} on vCPU {event.vcpu}" for event in exits[:1])
         return GuestReport(stable=not found, troubles=found)
 
     def _takes_models(self) -> bool:
         """Read each vCPU's model; False where the guest's QEMU has ended since it was last looked at."""
         try:
             self.stop()
+            self._given_up()
             self.after = self._models()
         except GivenUpError:
             self._dead = "KVM gave the VM up: a bug of its own, EIO to each call (KVM_BUG_ON)"
