@@ -27,7 +27,7 @@ class FakeRig:
         self.deadline = Deadline.after(10)
         self.guest_mark = None
         self.guest = None
-        self.qmp = SimpleNamespace(transcript=["{}"])
+        self.qmp = SimpleNamespace(transcript=["{}"], execute=lambda *_: {"status": "paused"})
         self.hook = self
         self.errno, self.lines = errno, tuple(lines)
         self.models: dict[int, Model] = {0: EPYC, 1: EPYC}
