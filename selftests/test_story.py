@@ -4,9 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 from cpuidlab import fate, health
+from cpuidlab.cpuid import with_field
 from cpuidlab.errors import GivenUpError, LabError, LostVMError, UnseenError
+from cpuidlab.observation import which_model
 from cpuidlab.story import Story
 from cpuidlab.waiting import Deadline
+from models import EPYC
 
 
 def test_what_a_program_says_before_the_guest_ends_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,3 +149,24 @@ def test_a_vm_that_kvm_gave_up_is_dead_and_still_there() -> None:
     story = story_whose_stop(GivenUpError("EIO"))
     assert story._takes_models()
     assert "KVM_BUG_ON" in (story._dead or "")
+
+
+OLD = with_field(with_field(EPYC, "osxsave", 0), "xsave_size", 576)
+NEW = with_field(with_field(EPYC, "osxsave", 1), "xsave_size", 832)
+NARROW = with_field(NEW, "maxphyaddr", 36)
+
+
+@pytest.mark.parametrize("begins", ["nothing", "the guest boots", "vCPU 1 is plugged in"])
+def test_what_kvm_keeps_itself_counts_unless_the_guest_begins_anew(
+    begins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = story_whose_stop(None)
+    story.vcpus, story._begun, story.before, story.asked = (1,), set(), {}, {}
+    monkeypatch.setattr(story, "qemu_set", lambda: None)
+    if begins == "the guest boots":
+        story.boots()
+    elif begins == "vCPU 1 is plugged in":
+        story.adopt(1)
+    seen, asked, other = (story._comparable({1: model}) for model in (NEW, OLD, NARROW))
+    assert which_model(seen, asked, other) == ("other" if begins == "nothing" else "asked")
+    assert which_model(other, asked, asked) == "other"

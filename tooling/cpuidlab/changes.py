@@ -89,6 +89,14 @@ RUNTIME_FIELDS = (
 )
 
 
+def without_runtime_bits(model: Model) -> Model:
+    """The model with all that KVM keeps itself cleared: a guest that boots sets CR4 anew, and may choose otherwise."""
+    for field, _ in RUNTIME_FIELDS:
+        if get_field(model, field) is not None:
+            model = with_field(model, field, 0)
+    return model
+
+
 def _runtime_bits(model: Model) -> Model:
     changed = model
     for field, needed in RUNTIME_FIELDS:

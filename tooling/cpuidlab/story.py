@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from cpuidlab import cpuid, fate, health, hook, kmsg, sweep
-from cpuidlab.changes import parse
+from cpuidlab.changes import parse, without_runtime_bits
 from cpuidlab.cpuid import Model
 from cpuidlab.errors import GivenUpError, LabError, UnseenError
 from cpuidlab.health import GuestMark
@@ -41,6 +41,7 @@ class Story:
         self._host_mark = kmsg.mark(kmsg.parse(self._files["host-log"]))
         self._hook_mark = len(hook.parse_log(self._files["hook-log"]))
         self._booted = False
+        self._begun: set[int] = set()  # vCPUs whose guest begins, or began, after their models were read
         self._guest_mark = rig.guest_mark
         if self.runs:
             _ = rig.guest  # the login before
@@ -113,6 +114,7 @@ class Story:
     def boots(self) -> None:
         """From here on the guest boots: its uptime begins anew, and the next login may take as long as a boot."""
         self.runs = self._booted = True
+        self._begun |= set(self.vcpus)
         self._guest_mark = GuestMark(0.0, -1)
         self.patience = BOOT_PATIENCE
 
@@ -122,6 +124,7 @@ class Story:
         self.stop()
         self.qemu_set()
         self.vcpus = tuple(sorted({*self.vcpus, vcpu}))
+        self._begun.add(vcpu)
         self.before[vcpu] = self.asked[vcpu] = self.rig.hook.get(vcpu)
 
     def qemu_set(self) -> None:
@@ -156,7 +159,7 @@ class Story:
         ended = fate.of_dead(self.rig, self._hook_events()) if gone else Fate(alive=not self._dead, how=self._dead)
         seen = Observation(
             answers=tuple(self.answers),
-            model=which_model(self.after, self.asked, self.before) if self.after else None,
+            model=which_model(*map(self._comparable, (self.after, self.asked, self.before))) if self.after else None,
             host_log=self._host_log(),
             guest=self._report() if ended.alive else None,
             fate=ended,
@@ -248,6 +251,9 @@ class Story:
                 raise
             return False
         return True
+
+    def _comparable(self, models: dict[int, Model]) -> dict[int, Model]:
+        return {vcpu: without_runtime_bits(one) if vcpu in self._begun else one for vcpu, one in models.items()}
 
     def _models(self) -> dict[int, Model]:
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}
