@@ -28,8 +28,13 @@ fail() {
 # The packages of the list without comments: one line each, alternatives separated by blanks.
 wanted() { sed -e 's/#.*//' -e 's/|/ /g' -e 's/ *$//' "$LIST" | grep .; }
 
-# Does apt know a version of package $1 that it could install?
-available() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+# Does apt know a version of package $1 that it could install? All that apt-cache prints is read: a reader that ends
+# before its writer kills the writer by SIGPIPE, and under pipefail that fails the pipeline.
+available() {
+    local policy
+    policy=$(LC_ALL=C apt-cache policy "$1" 2>/dev/null) || return 1
+    [[ $policy =~ Candidate:\ [^\(] ]]
+}
 
 # One name for each missing package: of its alternatives the first that apt can install, else simply the first.
 missing() {
