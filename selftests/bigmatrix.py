@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cpuidlab.eras import WARNING_LINES, Era, era, predict
+from cpuidlab.eras import Era, era, predict
 from cpuidlab.expect import changed, identical, never_run, pending, same_everywhere, untouched, with_l2
 from cpuidlab.kmsg import Record, to_text
 from cpuidlab.matrix import Cell
@@ -18,6 +18,7 @@ from cpuidlab.observation import ACCEPTED, Fate, GuestReport, Observation, VcpuA
 from cpuidlab.paths import PROJECT
 from cpuidlab.promises import question_of, words_of
 from cpuidlab.verdict import Expectation, Verdict, judge
+from cpuidlab.warning import WARNING_LINES
 
 HEADER = {
     "carrier": "Linux 6.1.0-48-amd64 on this machine",

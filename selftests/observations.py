@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from cpuidlab.eras import WARNING_LINES
 from cpuidlab.kmsg import Record
 from cpuidlab.observation import Fate, GuestReport, Model, Observation, VcpuAnswer
+from cpuidlab.warning import WARNING_LINES
 
 STABLE, SICK = GuestReport(True), GuestReport(False, ("oops: Oops: 0009 [#1]",))
 ALIVE, DEAD = Fate(True), Fate(False, "triple fault", 0.4, 0)

@@ -1,6 +1,7 @@
 import pytest
-from cpuidlab.eras import Version, era, eras, predict
+from cpuidlab.eras import era, eras, predict
 from cpuidlab.errors import UsageError
+from cpuidlab.version import Version
 from hypothesis import given
 from hypothesis import strategies as st
 

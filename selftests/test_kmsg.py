@@ -1,7 +1,7 @@
 import pytest
 from cpuidlab import kmsg
-from cpuidlab.eras import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.errors import LabError
+from cpuidlab.warning import WARNING_LEVEL, WARNING_LINES
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,10 +2,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from cpuidlab.eras import WARNING_LINES
 from cpuidlab.errors import UsageError
 from cpuidlab.kmsg import Record
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, from_json, to_json, which_model
+from cpuidlab.warning import WARNING_LINES
 from hypothesis import given
 from hypothesis import strategies as st
 from observations import DEAD, REFUSED, SICK, SILENT, WARNED, seen

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cpuidlab import cli, fate, trial
 from cpuidlab.cpuid import Model
-from cpuidlab.eras import WARNING_LINES, era
+from cpuidlab.eras import era
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.hook import Answer, Vcpu
 from cpuidlab.observation import Fate, GuestReport
@@ -17,6 +17,7 @@ from cpuidlab.profiles import PROFILES
 from cpuidlab.story import Story
 from cpuidlab.verdict import Probe
 from cpuidlab.waiting import Deadline
+from cpuidlab.warning import WARNING_LINES
 from models import EPYC
 
 

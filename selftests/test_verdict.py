@@ -2,7 +2,7 @@ import dataclasses
 from typing import Literal
 
 import pytest
-from cpuidlab.eras import WARNING_LINES, Era, era, eras
+from cpuidlab.eras import Era, era, eras
 from cpuidlab.errors import LabError
 from cpuidlab.expect import with_l2
 from cpuidlab.kmsg import Record
@@ -23,6 +23,7 @@ from cpuidlab.verdict import (
     judge,
     probe_era,
 )
+from cpuidlab.warning import WARNING_LINES
 from observations import DEAD, REFUSED, SICK, SILENT, STABLE, WARNED, seen
 
 RERUN = "avocado run tests/after_run.py --hosts 5.10"

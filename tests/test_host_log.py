@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from cpuidlab.eras import RATE_LIMIT_BURST, Era
+from cpuidlab.eras import Era
 from cpuidlab.expect import changed
 from cpuidlab.promise import PromiseTest
 from cpuidlab.verdict import Expectation
+from cpuidlab.warning import RATE_LIMIT_BURST
 
 BURST = 40
 PAUSE_SECONDS = 6.0  # DEFAULT_RATELIMIT_INTERVAL is 5 s (include/linux/ratelimit_types.h)

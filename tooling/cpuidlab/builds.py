@@ -9,8 +9,7 @@ from typing import Any
 
 from cpuidlab.aptfetch import Suite
 from cpuidlab.paths import TOOLING
-
-_UPSTREAM = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(~rc\d+)?")
+from cpuidlab.version import Version, is_version, upstream
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Build:
     lack: str | None
 
     @property
-    def upstream(self) -> tuple[int, int, int]:
+    def upstream(self) -> Version:
         """Linux X.Y.Z of the package version (the release of 5.10.0-46 does not tell Z)."""
         return upstream(self.version)
 
@@ -60,7 +59,7 @@ class Build:
         return "~rc" in self.version
 
     @property
-    def order(self) -> tuple[tuple[int, int, int], bool, tuple[int, ...]]:
+    def order(self) -> tuple[Version, bool, tuple[int, ...]]:
         """Sorts builds from old to new: upstream version, finished after candidates, Debian's revision."""
         revision = self.version.partition("-")[2]
         return self.upstream, not self.prerelease, tuple(map(int, re.findall(r"\d+", revision)))
@@ -69,14 +68,6 @@ class Build:
         """Whether `base`, a series such as 5.10 or a point release such as 6.18.5, names this build."""
         wanted = tuple(map(int, base.split(".")))
         return self.upstream[: len(wanted)] == wanted
-
-
-def upstream(version: str) -> tuple[int, int, int]:
-    """(5, 10, 251) for package version "5.10.251-1"; a missing point release is 0. Raises ValueError if it is none."""
-    match = _UPSTREAM.match(version)
-    if match is None:
-        raise ValueError(f"no kernel version: {version}")
-    return int(match[1]), int(match[2]), int(match[3] or 0)
 
 
 @cache
@@ -112,7 +103,7 @@ def builds_in(row: SuiteRow, packages: Mapping[str, Sequence[str]]) -> list[Buil
     for layout in layouts():
         for name, versions in packages.items():
             match = layout.pattern.fullmatch(name)
-            if match and match[1] not in found and _UPSTREAM.match(versions[0]):
+            if match and match[1] not in found and is_version(versions[0]):
                 found[match[1]] = _build(row.suite, layout, match[1], versions[0], packages)
     return [build for build in found.values() if row.rolling or build.series in row.series]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from cpuidlab import aptfetch, builds
 from cpuidlab.aptfetch import Suite
 from cpuidlab.errors import UsageError
+from cpuidlab.version import upstream
 
 RECIPE = "1"  # raised when `unpack` makes another tree of the same packages
 HEADERS = ("headers", "common", "kbuild")  # the roles of the packages, as tooling/kernels.toml names them
@@ -71,7 +72,7 @@ def _abi(release: str) -> str:
 def _wanted(release: str, version: str, suite: Suite, roles: Sequence[str]) -> dict[str, str]:
     """The packages (name to version) that the tree is made from."""
     listed = aptfetch.packages(suite)
-    series = "{}.{}".format(*builds.upstream(version))
+    series = "{}.{}".format(*upstream(version))
     wanted = {}
     for role in roles:
         names: list[str] = builds.data()["build"][role]

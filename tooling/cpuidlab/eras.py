@@ -1,6 +1,5 @@
 """The eras: which range of kernels promises what (data in tooling/eras.toml), and the lookup by version."""
 
-import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -8,20 +7,7 @@ from typing import Any
 
 from cpuidlab.errors import UsageError
 from cpuidlab.paths import TOOLING
-
-# kvm_mmu_after_set_cpuid() of commit 63f5a1909f9e; pr_warn, so log level 4; each line has a rate limit of its own.
-WARNING_LEVEL = 4
-WARNING_LINES = (
-    "KVM: KVM_SET_CPUID{,2} after KVM_RUN may cause guest instability",
-    "KVM: KVM_SET_CPUID{,2} will fail after KVM_RUN starting with Linux 5.16",
-)
-# include/linux/ratelimit_types.h: DEFAULT_RATELIMIT_BURST
-RATE_LIMIT_BURST = 10
-
-# Distributions append to the upstream version: 5.10.251-1, 6.12.107+deb13-cloud-amd64, 7.3~rc2-1, 5.14.0-427.el9.
-_VERSION = re.compile(r"\s*v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?!\d)")
-
-Version = tuple[int, int, int]
+from cpuidlab.version import Version, upstream
 
 
 @dataclass(frozen=True)
@@ -92,15 +78,6 @@ def predict(version: str) -> Era:
     """
     number = upstream(version)
     return next(one for one in eras() if any(number in part for part in one.ranges))
-
-
-def upstream(version: str) -> Version:
-    """The upstream version at the head of a release or package version; a missing patch level is 0."""
-    found = _VERSION.match(version)
-    if found is None:
-        raise UsageError(f"cannot read a kernel version from {version!r}; it should begin like 6.12.107")
-    major, minor, patch = found.groups(default="0")
-    return int(major), int(minor), int(patch)
 
 
 def _era(row: dict[str, Any]) -> Era:

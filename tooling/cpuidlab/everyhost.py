@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from cpuidlab import builds, eras, kernels, patches
+from cpuidlab import eras, kernels, patches
 from cpuidlab.errors import UsageError
 from cpuidlab.kernels import CatalogueRow
 from cpuidlab.patches import Patch
+from cpuidlab.version import Version, upstream
 
 ALL = "all"
 
@@ -20,15 +21,13 @@ def expand(specs: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for spec in specs for word in (every if spec == ALL else (spec,))))
 
 
-def every_host(
-    rows: Iterable[CatalogueRow], known: Iterable[Patch], borders: Iterable[eras.Version]
-) -> tuple[str, ...]:
+def every_host(rows: Iterable[CatalogueRow], known: Iterable[Patch], borders: Iterable[Version]) -> tuple[str, ...]:
     """Every series that can boot, oldest first, each with the point releases that enclose a border between two eras
     inside it, and with the project's patches for it. Release candidates do not count: they come and go."""
-    usable: dict[tuple[int, int], dict[eras.Version, None]] = {}
+    usable: dict[tuple[int, int], dict[Version, None]] = {}
     for row in rows:
         if row.lack is None and "~rc" not in row.version:
-            number = builds.upstream(row.version)
+            number = upstream(row.version)
             usable.setdefault(number[:2], {})[number] = None
     named, found = list(known), list[str]()
     for series, points in sorted(usable.items()):
@@ -39,12 +38,12 @@ def every_host(
     return tuple(found)
 
 
-def edges() -> frozenset[eras.Version]:
+def edges() -> frozenset[Version]:
     """The versions at which one era ends and another begins."""
     return frozenset(part.start for era in eras.eras() for part in era.ranges)
 
 
-def _around(border: eras.Version, points: Iterable[eras.Version]) -> tuple[eras.Version, ...]:
+def _around(border: Version, points: Iterable[Version]) -> tuple[Version, ...]:
     """The last of the points before the border and the first from it on, as far as there are any."""
     before, after = [p for p in points if p < border], [p for p in points if p >= border]
     return (*([max(before)] if before else []), *([min(after)] if after else []))

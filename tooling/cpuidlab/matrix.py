@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from cpuidlab.eras import upstream
 from cpuidlab.errors import UsageError
 from cpuidlab.promises import group_of
 from cpuidlab.verdict import Verdict
+from cpuidlab.version import upstream
 
 SCHEMA = 1
 _HALF = re.compile("[\ud800-\udfff]")  # JSON can hold half a character; no file and no terminal takes one

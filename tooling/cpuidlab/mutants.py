@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpuidlab import hostspec, patches
-from cpuidlab.eras import upstream
 from cpuidlab.errors import UsageError
 from cpuidlab.paths import PROJECT, TOOLING
 from cpuidlab.setups import PAGINGS
+from cpuidlab.version import upstream
 
 FOLDER = TOOLING / "mutants"
 SUITE = "tests"

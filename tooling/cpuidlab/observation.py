@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from cpuidlab.eras import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.errors import UsageError
 from cpuidlab.kmsg import Record, matching
+from cpuidlab.warning import WARNING_LEVEL, WARNING_LINES
 
 ACCEPTED = "accepted"
 Model = Literal["asked", "before", "other"]

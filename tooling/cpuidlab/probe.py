@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cpuidlab import kmsg
-from cpuidlab.eras import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.freezer import guest_frozen, open_rig
 from cpuidlab.profiles import PROFILES
 from cpuidlab.setups import Setup
@@ -13,6 +12,7 @@ from cpuidlab.store import made
 from cpuidlab.story import Story
 from cpuidlab.verdict import Probe
 from cpuidlab.waiting import Deadline
+from cpuidlab.warning import WARNING_LEVEL, WARNING_LINES
 
 PROFILE = "small"
 CHANGE = "maxphyaddr=36"

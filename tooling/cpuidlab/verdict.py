@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from cpuidlab.eras import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES, Era, eras
+from cpuidlab.eras import Era, eras
 from cpuidlab.errors import LabError
 from cpuidlab.kmsg import Record, is_suppression_note
 from cpuidlab.observation import ACCEPTED, Model, Observation
+from cpuidlab.warning import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES
 
 _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
 # Lines that are kept in the log and say nothing of CPUID: of a slow or shared machine, usual under emulation, whose
