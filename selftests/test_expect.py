@@ -3,7 +3,7 @@
 import pytest
 from cpuidlab import expect
 from cpuidlab.eras import era, eras
-from cpuidlab.sweepwords import REFUSES, TAKES
+from cpuidlab.sweep import REFUSES, TAKES
 from cpuidlab.verdict import Expectation
 
 NO = "EINVAL"

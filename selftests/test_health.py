@@ -6,7 +6,7 @@ import pytest
 from cpuidlab import health
 from cpuidlab.cpuid import Model
 from cpuidlab.errors import LabError
-from cpuidlab.health import GuestMark
+from cpuidlab.rig import GuestMark
 from models import EPYC
 
 MODELS: tuple[Model, ...] = tuple(

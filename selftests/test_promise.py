@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from cpuidlab import promise
-from cpuidlab.errors import LabError, UnseenError, UsageError
+from cpuidlab.errors import LabError, UsageError
 from cpuidlab.promise import PromiseTest
+from cpuidlab.story import UnseenError
 from cpuidlab.verdict import Judgement, Verdict
 
 FAIL, PASS = Judgement(Verdict.FAIL, "it was refused"), Judgement(Verdict.PASS, "as promised")

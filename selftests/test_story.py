@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from cpuidlab import fate, health
 from cpuidlab.cpuid import with_field
-from cpuidlab.errors import GivenUpError, LabError, LostVMError, UnseenError
+from cpuidlab.errors import GivenUpError, LabError, LostVMError
 from cpuidlab.observation import which_model
-from cpuidlab.story import Story
+from cpuidlab.story import Story, UnseenError
 from cpuidlab.waiting import Deadline
 from models import EPYC
 

@@ -12,7 +12,7 @@ from cpuidlab.hook import Hook, parse_log
 from cpuidlab.paths import TOOLING
 from cpuidlab.rig import Rig
 from cpuidlab.story import Story
-from cpuidlab.sweep import ALL, OUTCOMES, Counts, Outcome, Row, Sweep, check, parse
+from cpuidlab.sweep import ALL, OUTCOMES, REFUSES, TAKES, Counts, Outcome, Row, Sweep, check, parse
 from test_hook import QEMUS_MODEL, FakeQemu, Script, compiled, qemu
 
 SOURCE = TOOLING / "hook" / "cpuidhook.c"
@@ -54,7 +54,7 @@ def test_all_is_applied(built: Path, tmp_path: Path, kvm: dict[str, str]) -> Non
         assert [one.outcome for one in found.removals] == ["applied"] * 3
         assert found.counts == Counts(483, 0, 483)
         assert 0 < found.seconds < 10
-        assert sweepwords.summary(found) == sweepwords.TAKES
+        assert sweepwords.summary(found) == TAKES
         assert [event.split()[0] for event in fake.events()] == ["create", "set_cpuid2", "first_run", "sweep"]
 
 
@@ -65,7 +65,7 @@ def test_all_is_refused(built: Path, tmp_path: Path, kvm: dict[str, str]) -> Non
         assert all(row.masks == NONE | {"refused": ALL} for row in found.rows)
         assert {(one.outcome, one.errno) for one in found.removals} == {("refused", "EINVAL")}
         assert found.counts == Counts(0, 483, 0)
-        assert sweepwords.summary(found) == sweepwords.REFUSES
+        assert sweepwords.summary(found) == REFUSES
 
 
 def test_all_four_outcomes(built: Path, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from cpuidlab.errors import LabError
 from cpuidlab.fields import FIELDS
 from cpuidlab.kernels import CatalogueRow
 from cpuidlab.profiles import PROFILES
-from cpuidlab.sweep import ALL, OUTCOMES, WORDS, Bits, Outcome, Removal, Row, Sweep, owned
+from cpuidlab.sweep import ALL, OUTCOMES, REFUSES, TAKES, WORDS, Bits, Outcome, Removal, Row, Sweep, owned
 from cpuidlab.sweepmap import Map
-from cpuidlab.sweepwords import REFUSES, TAKES, described, difference, names, outcomes, summary
+from cpuidlab.sweepwords import described, difference, names, outcomes, summary
 from models import EPYC
 
 LINEAR: Bits = {(0x80000008, 0, "eax"): FIELDS["linear_bits"].mask}

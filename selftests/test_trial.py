@@ -12,10 +12,9 @@ from cpuidlab.cpuid import Model
 from cpuidlab.eras import era
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.hook import Answer, Vcpu
-from cpuidlab.observation import Fate, GuestReport
+from cpuidlab.observation import Fate, GuestReport, Probe
 from cpuidlab.profiles import PROFILES
 from cpuidlab.story import Story
-from cpuidlab.verdict import Probe
 from cpuidlab.waiting import Deadline
 from cpuidlab.warning import WARNING_LINES
 from models import EPYC

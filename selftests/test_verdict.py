@@ -11,19 +11,11 @@ from cpuidlab.observation import (
     GuestReport,
     Model,
     Observation,
-)
-from cpuidlab.verdict import (
-    Expectation,
-    Judgement,
     Probe,
-    Verdict,
-    agree,
-    candidates,
-    discrepancies,
-    judge,
-    probe_era,
 )
+from cpuidlab.verdict import Expectation, Judgement, Verdict, candidates, discrepancies, judge, probe_era
 from cpuidlab.warning import WARNING_LINES
+from cpuidlab.witnesses import agree
 from observations import DEAD, REFUSED, SICK, SILENT, STABLE, WARNED, seen
 
 RERUN = "avocado run tests/after_run.py --hosts 5.10"

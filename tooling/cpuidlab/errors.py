@@ -1,10 +1,6 @@
 """The two ways in which the lab itself fails; a broken promise of a kernel is a verdict, never an exception."""
 
 import errno
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cpuidlab.observation import Observation
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NO_RIG = "NoRig"  # told to Avocado of a test that was never begun, for its rig cannot be made
@@ -31,14 +27,6 @@ class LostVMError(LabError):
 
 class ClosedError(LabError):
     """The other side of a connection has closed it; the machine that it is on is there."""
-
-
-class UnseenError(LabError):
-    """Nobody could look at a guest that may well live; `seen` is the observation of all the rest."""
-
-    def __init__(self, why: LabError, seen: "Observation") -> None:
-        super().__init__(str(why), why.evidence)
-        self.seen = seen
 
 
 class GivenUpError(LabError):

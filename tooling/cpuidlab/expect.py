@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from cpuidlab.eras import Era
 from cpuidlab.observation import ACCEPTED, Model
-from cpuidlab.sweepwords import REFUSES, TAKES
+from cpuidlab.sweep import REFUSES, TAKES
 from cpuidlab.verdict import Expectation
 
 Promise = Callable[[Era], Expectation]

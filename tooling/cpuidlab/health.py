@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from cpuidlab import kmsg
 from cpuidlab.cpuid import Model
 from cpuidlab.errors import LabError
+from cpuidlab.rig import GuestMark
 from cpuidlab.seen import Seen, parse_seen, seen_differs
 
 _SECTION = re.compile(r"^== (\w+)$", re.MULTILINE)
 _WORK = re.compile(r"(\d+) (\d+) (.*)")  # CPU, exit code, what was said
-
-
-@dataclass(frozen=True)
-class GuestMark:
-    """Where a booted guest is: its uptime in seconds, and the last record of its kernel log."""
-
-    uptime: float
-    kmsg: int
 
 
 @dataclass(frozen=True)

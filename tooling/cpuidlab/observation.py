@@ -97,6 +97,19 @@ class Observation:
         return "" if self.answers or self.warned else "stable"
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What a kernel showed when asked directly on a vCPU that has run: first the identical CPUID, then a changed one.
+
+    The lines are how many of the two different warning lines appeared (0 to 2).
+    """
+
+    identical: str
+    changed: str
+    lines_identical: int
+    lines_changed: int
+
+
 def which_model(seen: object, asked: object, before: object) -> Model:
     """Which model was read back; where what was asked for is what was there before, that is "asked"."""
     if seen == asked:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpuidlab.matrix import Cell
-from cpuidlab.sweepwords import REFUSES, TAKES
+from cpuidlab.sweep import REFUSES, TAKES
 from cpuidlab.verdict import Verdict
 
 Answer = Literal["silent", "warned", "refused", "partly"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cpuidlab import kmsg
 from cpuidlab.freezer import guest_frozen, open_rig
+from cpuidlab.observation import Probe
 from cpuidlab.profiles import PROFILES
 from cpuidlab.setups import Setup
 from cpuidlab.store import made
 from cpuidlab.story import Story
-from cpuidlab.verdict import Probe
 from cpuidlab.waiting import Deadline
 from cpuidlab.warning import WARNING_LEVEL, WARNING_LINES
 

@@ -12,7 +12,7 @@ from avocado import Test
 
 from cpuidlab import case, lifeline
 from cpuidlab.eras import Era
-from cpuidlab.errors import LabError, UnseenError, UsageError
+from cpuidlab.errors import LabError, UsageError
 from cpuidlab.expect import Promise
 from cpuidlab.freezer import open_rig
 from cpuidlab.matrix import Cell
@@ -21,7 +21,7 @@ from cpuidlab.prediction import Prediction, predicted
 from cpuidlab.probe import probe
 from cpuidlab.rig import Stage
 from cpuidlab.setups import Setup, setup
-from cpuidlab.story import Story
+from cpuidlab.story import Story, UnseenError
 from cpuidlab.verdict import Judgement, Verdict, judge, probe_era
 from cpuidlab.waiting import Deadline
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,6 @@ from typing import Literal, Self, TypeAlias, TypeVar
 from cpuidlab import kmsg, profiles
 from cpuidlab.carrier import TcgMachine
 from cpuidlab.errors import LabError, LostVMError
-from cpuidlab.health import GuestMark
 from cpuidlab.hook import Hook
 from cpuidlab.profiles import Profile
 from cpuidlab.qmp import Qmp
@@ -37,6 +36,14 @@ REST_SECONDS = (0.5, 5.0)  # how long a machine must rest before it is frozen, a
 REST_SHARE = 0.2  # of a processor: what two idle kernels take
 MARK = "guest-mark.json"
 TELL_SECONDS = 10.0  # kept back to see how things stand with a guest, or a program in it, that does not answer
+
+
+@dataclass(frozen=True)
+class GuestMark:
+    """Where a booted guest is: its uptime in seconds, and the last record of its kernel log."""
+
+    uptime: float
+    kmsg: int
 
 
 class Rig:

@@ -6,15 +6,14 @@ from contextlib import suppress
 from cpuidlab import cpuid, fate, health, hook, kmsg, sweep
 from cpuidlab.changes import parse, without_runtime_bits
 from cpuidlab.cpuid import Model
-from cpuidlab.errors import GivenUpError, LabError, UnseenError
-from cpuidlab.health import GuestMark
+from cpuidlab.errors import GivenUpError, LabError
 from cpuidlab.hook import Answer, Call, HookEvent
 from cpuidlab.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
-from cpuidlab.rig import TELL_SECONDS, Rig
+from cpuidlab.rig import TELL_SECONDS, GuestMark, Rig
 from cpuidlab.seen import to_ask
 from cpuidlab.ssh import Program
 from cpuidlab.sweep import Sweep
-from cpuidlab.verdict import agree
+from cpuidlab.witnesses import agree
 
 # For a login and the health program after the change, and where the guest boots first. Between two it is asked whether
 # the guest hangs.
@@ -22,6 +21,14 @@ PATIENCE, BOOT_PATIENCE = (4.0, 10.0, 20.0), (40.0, 20.0)
 SWEEP = "sweep"  # the hook's one event for all the sets of a sweep: no answers of a test's own
 END_SECONDS = 10.0  # after that, for a guest that is dying slowly
 CLOSE_SECONDS = 1.0  # for a QEMU that is ending to close QMP
+
+
+class UnseenError(LabError):
+    """Nobody could look at a guest that may well live; `seen` is the observation of all the rest."""
+
+    def __init__(self, why: LabError, seen: Observation) -> None:
+        super().__init__(str(why), why.evidence)
+        self.seen = seen
 
 
 class Story:

@@ -19,6 +19,10 @@ WORDS: tuple[Word, ...] = get_args(Word)
 ALL = 0xFFFFFFFF
 _FIRST_WORD = 2  # in the hook's count the words of an entry begin with function and index
 
+# What a sweep amounts to, in the words of a test's note.
+REFUSES = "all refused but what KVM keeps itself"
+TAKES = "all taken but what KVM checks"
+
 Key = tuple[int, int, Word]  # leaf, subleaf
 Bits = Mapping[Key, int]
 

@@ -4,12 +4,9 @@ from collections.abc import Mapping
 
 from cpuidlab.eras import predict
 from cpuidlab.fields import FIELDS, leaf_name
-from cpuidlab.sweep import ALL, OUTCOMES, WORDS, Bits, Key, Outcome, Sweep, owned
+from cpuidlab.sweep import ALL, OUTCOMES, REFUSES, TAKES, WORDS, Bits, Key, Outcome, Sweep, owned
 from cpuidlab.sweepmap import Map
 
-# What a sweep amounts to, in the words of a test's note.
-REFUSES = "all refused but what KVM keeps itself"
-TAKES = "all taken but what KVM checks"
 CHECKED = ("linear_bits",)  # refused by kvm_check_cpuid() in every era
 
 # Why a bit of a field became that, where it is known.

@@ -9,8 +9,9 @@ from typing import Literal
 from cpuidlab.eras import Era, eras
 from cpuidlab.errors import LabError
 from cpuidlab.kmsg import Record, is_suppression_note
-from cpuidlab.observation import ACCEPTED, Model, Observation
+from cpuidlab.observation import ACCEPTED, Model, Observation, Probe
 from cpuidlab.warning import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES
+from cpuidlab.witnesses import answers_text
 
 _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
 # Lines that are kept in the log and say nothing of CPUID: of a slow or shared machine, usual under emulation, whose
@@ -68,19 +69,6 @@ class Judgement:
     reason: str
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What a kernel showed when asked directly on a vCPU that has run: first the identical CPUID, then a changed one.
-
-    The lines are how many of the two different warning lines appeared (0 to 2).
-    """
-
-    identical: str
-    changed: str
-    lines_identical: int
-    lines_changed: int
-
-
 def discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
     """One sentence for each thing that was seen to be other than expected, the weightiest first.
 
@@ -134,28 +122,6 @@ def judge(
     return Judgement(Verdict.FAIL, "\n".join((text, *wrong[1:])))
 
 
-def agree(observation: Observation, hook: Sequence[tuple[int, str]], *, swept: bool = False) -> None:
-    """Raise LabError where two witnesses contradict each other; then nothing can be said about the kernel.
-
-    `hook` is what the hook's own log says of every set since the mark: vCPU and "accepted" or the errno's name, and
-    `swept` whether it tells of a sweep, whose many sets are no answers.
-    """
-    told = sorted(((answer.vcpu, answer.answer) for answer in observation.answers), key=lambda one: one[0])
-    logged = sorted(hook, key=lambda one: one[0])  # live sets of different vCPUs may be logged in any order
-    fate = observation.fate
-    contradictions = (
-        (told != logged, f"the caller got {_answers(told)}, the hook's log has {_answers(logged)}"),
-        (observation.warned and not hook and not swept, "the host warned of a KVM_SET_CPUID that the hook never saw"),
-        (fate.alive and fate.exit_code is not None, f"QEMU is said to live and to have exited with {fate.exit_code}"),
-        (not fate.alive and fate.how is None, "the guest is gone and nobody can say how it ended"),
-        (not fate.alive and observation.guest is not None and observation.guest.stable,
-         f"the guest is said to be stable, and QEMU to be gone ({fate.how})"),
-    )  # fmt: skip
-    for contradicts, text in contradictions:
-        if contradicts:
-            raise LabError(f"the witnesses contradict each other: {text}; see the evidence folder, run it again")
-
-
 def candidates(probe: Probe) -> tuple[Era, ...]:
     """The eras that fit what a probe showed, in order of history; some cannot be told apart by asking."""
     return tuple(era for era in eras() if _fits(era, probe))
@@ -202,11 +168,11 @@ def _later_era(
 def _answer_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
     got = [(answer.vcpu, answer.answer) for answer in observation.answers]
     if expectation.answer is None:
-        return (f"nothing was to be changed, but KVM_SET_CPUID was answered {_answers(got)}",) if got else ()
+        return (f"nothing was to be changed, but KVM_SET_CPUID was answered {answers_text(got)}",) if got else ()
     if not got:
         raise LabError("KVM_SET_CPUID was never called, so the kernel was not tested; see the hook's log")
     other = [one for one in got if one[1] != expectation.answer]
-    return (f"KVM_SET_CPUID was answered {_answers(other)} instead of {expectation.answer}",) if other else ()
+    return (f"KVM_SET_CPUID was answered {answers_text(other)} instead of {expectation.answer}",) if other else ()
 
 
 def _line_discrepancies(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
@@ -271,10 +237,6 @@ def _noise(lines: int, log: Sequence[Record]) -> tuple[str, ...]:
         and (_KVM_LINE.search(record.text) or record.level <= WARNING_LEVEL)
         and not _UNRELATED.match(record.text)
     )
-
-
-def _answers(answers: Sequence[tuple[int, str]]) -> str:
-    return ", ".join(f"{answer} on vCPU {vcpu}" for vcpu, answer in answers) or "nothing"
 
 
 def _commits(commits: Sequence[str]) -> str:
