@@ -13,12 +13,12 @@ from cpuidlab.eras import Era, era, predict
 from cpuidlab.expect import changed, identical, never_run, pending, same_everywhere, untouched, with_l2
 from cpuidlab.kmsg import Record, to_text
 from cpuidlab.matrix import Cell
-from cpuidlab.matrixview import write_all
 from cpuidlab.observation import ACCEPTED, Fate, GuestReport, Observation, VcpuAnswer, to_json
 from cpuidlab.paths import PROJECT
 from cpuidlab.promises import question_of, words_of
 from cpuidlab.verdict import Expectation, Verdict, judge
 from cpuidlab.warning import WARNING_LINES
+from cpuidlab.write import write_all
 
 HEADER = {
     "carrier": "Linux 6.1.0-48-amd64 on this machine",

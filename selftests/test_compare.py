@@ -12,8 +12,8 @@ from cpuidlab import cli
 from cpuidlab.compare import ORDER, Changes, compare
 from cpuidlab.comparetext import text, told
 from cpuidlab.matrix import Cell, write
-from cpuidlab.matrixview import write_all
 from cpuidlab.verdict import Verdict
+from cpuidlab.write import write_all
 
 BIG = tuple(cell for cell, _ in bigmatrix.big())
 GROUPS = (

@@ -7,8 +7,9 @@ import pytest
 from cpuidlab.errors import UsageError
 from cpuidlab.matrix import Cell, grid, read, remarkable, summary, write
 from cpuidlab.matrixpage import html
-from cpuidlab.matrixview import markdown, terminal, write_all
+from cpuidlab.matrixview import markdown, terminal
 from cpuidlab.verdict import Verdict
+from cpuidlab.write import write_all
 from rich.console import Console
 
 

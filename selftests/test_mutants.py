@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cpuidlab import cli, hunt, huntview, jobs, kernels, matrixview, mutants, patches, steady
+from cpuidlab import cli, hunt, huntview, jobs, kernels, mutants, patches, steady
 from cpuidlab.errors import LabError, UsageError
 from cpuidlab.hunt import Outcome
 from cpuidlab.matrix import Cell
 from cpuidlab.mutants import Killer
 from cpuidlab.verdict import Verdict
+from cpuidlab.write import UNFINISHED, write_all
 
 SHIPPED = mutants.shipped()
 HEAD = """\
@@ -237,7 +238,7 @@ def test_a_job_that_was_cut_short_says_nothing_but_a_fail(
     def run(*_: object, **__: object) -> None:
         folder = tmp_path / "job-1"
         folder.mkdir()
-        matrixview.write_all([cell(verdict)], folder, header={matrixview.UNFINISHED: "7 tests"})
+        write_all([cell(verdict)], folder, header={UNFINISHED: "7 tests"})
 
     monkeypatch.setattr(jobs.command, "run", run)
     if is_read:

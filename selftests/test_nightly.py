@@ -151,7 +151,7 @@ def test_a_broken_promise_beside_a_gap_is_no_measure_either(
         if gap == "error":
             patched.setattr(matrix, "read", lambda _: (replace(CELL, verdict=Verdict.ERROR),))
         else:
-            patched.setattr(nightly.matrixview, "read_about", lambda _: ({"not run": "3 tests"}, []))
+            patched.setattr(nightly, "read_about", lambda _: ({"not run": "3 tests"}, []))
         lab.night()
     lab.night()
     assert "Against 2026-11-10:" in capsys.readouterr().out.partition("2026-11-12")[2]

@@ -129,9 +129,9 @@ def _add_try(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from cpuidlab import comparetext  # noqa: PLC0415
+    from cpuidlab import comparerun  # noqa: PLC0415
 
-    return comparetext.main(options.old, options.new, options.html)
+    return comparerun.main(options.old, options.new, options.html)
 
 
 def _doctor(options: argparse.Namespace) -> int:

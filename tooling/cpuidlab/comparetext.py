@@ -1,18 +1,12 @@
 """What changed between two matrices, in words: for a terminal, a mail and the page."""
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from cpuidlab.compare import Change, Changes, Move, compare
-from cpuidlab.errors import UsageError
-from cpuidlab.matrix import Cell, Place, Row, read
+from cpuidlab.compare import Change, Changes, Move
+from cpuidlab.matrix import Cell, Place, Row
 from cpuidlab.verdict import Verdict
-
-SAME, WORSE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -55,32 +49,6 @@ def text(comparison: Told) -> str:
     for section in comparison.sections:
         lines += ["", f"{section.title}:", *(f"  {line}" for line in section.lines)]
     return "\n".join("".join(sign if sign.isprintable() else " " for sign in line) for line in lines)
-
-
-def main(old_path: Path, new_path: Path, page: Path | None = None) -> int:
-    """Compare two matrix.json and print what changed; `page` is a file for the new matrix with what changed on it.
-
-    Returns 1 where anything got worse, else 0. Raises UsageError where a file cannot be read or written.
-    """
-    old, new = read(old_path), read(new_path)
-    changes = compare(old, new)
-    if page:
-        _write_page(page, new, new_path.parent, changes)
-    sys.stdout.write(text(told(changes)) + "\n")
-    return WORSE if changes.worse else SAME
-
-
-def _write_page(page: Path, cells: Sequence[Cell], folder: Path, changes: Changes) -> None:
-    from cpuidlab.matrixpage import html  # noqa: PLC0415  # heavy, and it needs this module
-    from cpuidlab.matrixview import read_about  # noqa: PLC0415
-
-    base = os.path.relpath(folder.resolve(), page.resolve().parent) + "/"
-    header, planned = read_about(folder)
-    made = html(cells, header=header, planned=planned, folder=folder, base=base, changes=changes)
-    try:
-        page.write_text(made, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {page}: {error.strerror}") from error
 
 
 def _summary(changes: Changes) -> str:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpuidlab import command, matrix, matrixview
+from cpuidlab import command, matrix
 from cpuidlab.errors import LabError
 from cpuidlab.matrix import Cell
-from cpuidlab.matrixview import UNFINISHED
 from cpuidlab.paths import PROJECT
 from cpuidlab.verdict import Verdict
+from cpuidlab.write import UNFINISHED, read_about
 
 RESULTS = PROJECT / "job-results"
 
@@ -34,7 +34,7 @@ def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, s
     if not left:
         raise failure
     cells = matrix.read(left[-1])
-    not_run = matrixview.read_about(left[-1].parent)[0].get(UNFINISHED)
+    not_run = read_about(left[-1].parent)[0].get(UNFINISHED)
     if not_run and all(cell.verdict is not Verdict.FAIL for cell in cells):
         raise LabError(f"the job in {into} was cut short: {not_run} were not run")
     return cells

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from cpuidlab.errors import UsageError
-from cpuidlab.promises import group_of
+from cpuidlab.promises import Group, group_of
 from cpuidlab.verdict import Verdict
 from cpuidlab.version import upstream
 
@@ -129,6 +129,14 @@ def summary(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> str:
         if hosts:
             parts.append(f"{text}: {_list(hosts, verdict)}.")
     return " ".join([*parts, *([f"Untested: {_count(untested, 'cell')}."] if untested else [])])
+
+
+def by_group(table: Grid) -> dict[Group, tuple[Row, ...]]:
+    """The rows of each group, in order."""
+    found: dict[str, list[Row]] = {}
+    for row in table.rows:
+        found.setdefault(group_of(row[0]).stem, []).append(row)
+    return {group_of(rows[0][0]): tuple(rows) for rows in found.values()}
 
 
 def remarkable(cells: Iterable[Cell]) -> tuple[Cell, ...]:

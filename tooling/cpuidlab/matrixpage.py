@@ -11,9 +11,9 @@ from cpuidlab.advice import advice, leads
 from cpuidlab.compare import Changes
 from cpuidlab.comparetext import told
 from cpuidlab.excerpts import Excerpts, reason
-from cpuidlab.matrix import Cell, Grid, Place, Row, grid, remarkable, summary
+from cpuidlab.matrix import Cell, Place, by_group, grid, remarkable, summary
 from cpuidlab.outcome import OUTCOMES, STYLES, Outcome, outcome_of
-from cpuidlab.promises import Group, group_of, title_of, words_of
+from cpuidlab.promises import title_of, words_of
 from cpuidlab.standing import standings
 from cpuidlab.verdict import Verdict
 
@@ -69,14 +69,6 @@ def html(
         meanings={key: (one.word, one.meaning, one.letter) for key, one in OUTCOMES.items()},
         verdict_meanings={verdict: style.meaning for verdict, style in STYLES.items()},
     )  # fmt: skip
-
-
-def by_group(table: Grid) -> dict[Group, tuple[Row, ...]]:
-    """The rows of each group, in order."""
-    found: dict[str, list[Row]] = {}
-    for row in table.rows:
-        found.setdefault(group_of(row[0]).stem, []).append(row)
-    return {group_of(rows[0][0]): tuple(rows) for rows in found.values()}
 
 
 class _Book:

@@ -1,8 +1,6 @@
-"""What the matrix looks like: as Markdown and in a terminal; the page is matrixpage's. And all of its files."""
+"""What the matrix looks like: as Markdown and in a terminal; the page is matrixpage's."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from rich.console import Group as Stack
 from rich.console import RenderableType
@@ -10,39 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cpuidlab.advice import advice, leads
-from cpuidlab.errors import UsageError
-from cpuidlab.matrix import Cell, Grid, Place, Row, grid, remarkable, summary, write
-from cpuidlab.matrixpage import by_group, html
+from cpuidlab.matrix import Cell, Grid, Place, Row, by_group, grid, remarkable, summary
 from cpuidlab.outcome import OUTCOMES, STYLES, outcome_of
 from cpuidlab.promises import title_of
 from cpuidlab.standing import standings
 
-UNFINISHED = "not run"  # in the header, where a job was cut short
-ABOUT = "matrix-header.json"  # what the page shows and matrix.json has no place for
 PROMISE_WIDTH, HOST_WIDTH = 42, 8  # of the terminal's columns; a group's title has to fit
-
-
-def write_all(
-    cells: Sequence[Cell], folder: Path, *, header: Mapping[str, str] | None = None, planned: Sequence[Place] = ()
-) -> None:
-    """Write matrix.json, matrix.md and matrix.html; what is `planned` is shown, tested or not."""
-    write(cells, folder / "matrix.json")
-    (folder / ABOUT).write_text(json.dumps({"header": dict(header or {}), "planned": list(planned)}, indent=1) + "\n")
-    (folder / "matrix.md").write_text(markdown(cells, header=header, planned=planned), encoding="utf-8")
-    page = html(cells, header=header, planned=planned, folder=folder)
-    (folder / "matrix.html").write_text(page, encoding="utf-8")
-
-
-def read_about(folder: Path) -> tuple[dict[str, str], list[Place]]:
-    """The header and the plan that `write_all` left; nothing where they are not there, UsageError where garbled."""
-    try:
-        data = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        header = {str(name): str(value) for name, value in data["header"].items()}
-        return header, [(str(host), str(paging)) for host, paging in data["planned"]]
-    except OSError:
-        return {}, []
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{folder / ABOUT} is garbled: {type(error).__name__} {error}") from error
 
 
 def markdown(cells: Sequence[Cell], *, header: Mapping[str, str] | None = None, planned: Sequence[Place] = ()) -> str:

@@ -18,13 +18,13 @@ from pathlib import Path
 import jinja2
 from filelock import FileLock, Timeout
 
-from cpuidlab import cache, everyhost, hostspec, journal, kernels, matrix, matrixview
+from cpuidlab import cache, everyhost, hostspec, journal, kernels, matrix
 from cpuidlab.command import DIE_WITH_US
 from cpuidlab.errors import LabError, UsageError
-from cpuidlab.matrixview import UNFINISHED
 from cpuidlab.paths import PROJECT
 from cpuidlab.plan import split_hosts
 from cpuidlab.verdict import Verdict
+from cpuidlab.write import UNFINISHED, read_about
 
 OK, BROKEN, UNTESTED = 0, 1, 125
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
@@ -99,7 +99,7 @@ def run(out: Path, hosts: str, words: Sequence[str]) -> Night:
     worse, changes = _compared(out / against.name / "matrix.json", job / "matrix.json") if against else (OK, "")
     summary, seconds = matrix.summary(cells), int(time.time() - began)
     errors = any(cell.verdict is Verdict.ERROR for cell in cells)
-    whole = not errors and UNFINISHED not in matrixview.read_about(job)[0]
+    whole = not errors and UNFINISHED not in read_about(job)[0]
     night = Night(name, code, summary, tuple(notes), against.name if against else "", worse, changes, seconds, whole)
     (job / FACTS).write_text(json.dumps(asdict(night), indent=1) + "\n")
     job.rename(out / name)

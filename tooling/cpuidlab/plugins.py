@@ -163,7 +163,7 @@ class Matrix(JobPost):  # type: ignore[misc]
             raise SystemExit(code if job.interrupted_reason is None else INTERRUPTED)
 
     def _collect(self, job: Any) -> int | None:
-        from cpuidlab import formats, journal, matrix, matrixview, plugins_results  # noqa: PLC0415
+        from cpuidlab import formats, journal, matrix, matrixview, plugins_results, write  # noqa: PLC0415
 
         plan = plan_of(job.config)
         if plan is None:
@@ -172,7 +172,7 @@ class Matrix(JobPost):  # type: ignore[misc]
         cells = plugins_results.cells_of(job.result.tests, plan, folder)
         unfinished = job.result.tests_total - len(cells)
         header = plugins_results.header(plan, job.time_elapsed, unfinished, len(journal.kept))
-        matrixview.write_all(cells, folder, header=header, planned=plan.places)
+        write.write_all(cells, folder, header=header, planned=plan.places)
         formats.annotate(folder, plugins_results.by_name(job.result.tests, cells))
         LOG_UI.info("\n%s", _drawn(lambda width: matrixview.terminal(cells, plan.places, width)))
         LOG_UI.info(matrix.summary(cells, plan.places))

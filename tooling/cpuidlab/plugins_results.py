@@ -13,10 +13,10 @@ from cpuidlab.command import run
 from cpuidlab.errors import NO_RIG, LabError, UsageError
 from cpuidlab.kernel import Kernel
 from cpuidlab.matrix import Cell, Place
-from cpuidlab.matrixview import UNFINISHED
 from cpuidlab.plan import Plan
 from cpuidlab.prediction import predicted
 from cpuidlab.verdict import Verdict
+from cpuidlab.write import UNFINISHED
 
 OK, BROKEN, UNTESTED = 0, 1, 125
 
