@@ -7,7 +7,8 @@ import pytest
 from cpuidlab.errors import UsageError
 from cpuidlab.matrix import Cell, grid, read, remarkable, summary, write
 from cpuidlab.matrixpage import html
-from cpuidlab.matrixview import markdown, terminal
+from cpuidlab.matrixview import markdown
+from cpuidlab.terminal import terminal
 from cpuidlab.verdict import Verdict
 from cpuidlab.write import write_all
 from rich.console import Console

@@ -7,8 +7,8 @@ import bigmatrix
 import pytest
 from cpuidlab import promises
 from cpuidlab.matrix import grid
-from cpuidlab.matrixview import PROMISE_WIDTH
 from cpuidlab.outcome import OUTCOMES, STYLES, answer_of, errno_of, outcome_of
+from cpuidlab.terminal import PROMISE_WIDTH
 from cpuidlab.verdict import Verdict
 from test_plugins import CELL
 

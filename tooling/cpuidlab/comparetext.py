@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cpuidlab.compare import Change, Changes, Move
+from cpuidlab.failure import first_line
 from cpuidlab.matrix import Cell, Place, Row
 from cpuidlab.verdict import Verdict
 
@@ -96,7 +97,7 @@ def _said(cell: Cell | None) -> str:
 
 def _reason(cell: Cell | None, after: str) -> str:
     """Why it is no PASS now."""
-    return "" if cell is None or after.startswith("PASS") else f": {cell.reason.partition(chr(10))[0]}"
+    return "" if cell is None or after.startswith("PASS") else f": {first_line(cell.reason)}"
 
 
 def _row(row: Row) -> str:

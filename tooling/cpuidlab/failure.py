@@ -30,3 +30,8 @@ def told(error: LabError) -> str:
         file.write_text(f"{error}\n\n{error.evidence}\n")
         return f"{error}; more in {file}"
     return str(error)
+
+
+def first_line(text: str) -> str:
+    """The first line of a reason: it says all that matters."""
+    return text.partition("\n")[0]

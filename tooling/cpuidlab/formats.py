@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+from cpuidlab.failure import first_line
 from cpuidlab.matrix import Cell
 
 _TAP = re.compile(r"(?:not )?ok \d+ _?(?P<name>\S+)")
@@ -46,5 +47,5 @@ def _comment(line: str, cells: Mapping[str, Cell]) -> str:
     cell = cells.get(found["name"]) if found else None
     if cell is None or "# SKIP" in line:  # a directive, with the reason behind it
         return ""
-    first = _UNPRINTABLE.sub("?", cell.reason.partition("\n")[0])
+    first = _UNPRINTABLE.sub("?", first_line(cell.reason))
     return f"  # {cell.verdict}: {' '.join(first.split())}"

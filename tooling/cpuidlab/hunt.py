@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cpuidlab import jobs, kernels
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.failure import first_line
 from cpuidlab.matrix import Cell
-from cpuidlab.matrixview import first_line
 from cpuidlab.mutants import Mutant, locate, whole_suite
 from cpuidlab.parallel import in_parallel, rigs_at_once
 from cpuidlab.progress import say

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cpuidlab import matrix
 from cpuidlab.errors import UsageError
+from cpuidlab.failure import first_line
 from cpuidlab.matrix import Cell, Place, Row
 from cpuidlab.verdict import Verdict
 
@@ -87,7 +88,7 @@ def _test(origin: str, when: datetime, row: Row, place: Place, cell: Cell | None
     text = cell.reason.replace("\0", "")
     facts = {"verdict": cell.verdict, "predicted": cell.predicted, "probed": cell.probed, "observed": cell.observed}
     return test | {
-        "comment": text.partition("\n")[0],
+        "comment": first_line(text),
         "log_excerpt": text[:_EXCERPT],
         "environment": {"comment": f"nested host under {cell.accel}, {paging} paging"},
         "misc": {"host": host, "paging": paging, "route": route} | facts,
@@ -95,7 +96,7 @@ def _test(origin: str, when: datetime, row: Row, place: Place, cell: Cell | None
 
 
 def _issue(origin: str, name: str, cell: Cell) -> Json:
-    text = cell.reason.replace("\0", "").partition("\n")[0]
+    text = first_line(cell.reason.replace("\0", ""))
     return {"id": name, "version": 1, "origin": origin, "culprit": {"code": True}, "comment": text}
 
 

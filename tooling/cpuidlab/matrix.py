@@ -131,6 +131,12 @@ def summary(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> str:
     return " ".join([*parts, *([f"Untested: {_count(untested, 'cell')}."] if untested else [])])
 
 
+def label(row: Row) -> str:
+    """A promise's name with its route."""
+    case, route = row
+    return f"{case} ({route})" if route else case
+
+
 def by_group(table: Grid) -> dict[Group, tuple[Row, ...]]:
     """The rows of each group, in order."""
     found: dict[str, list[Row]] = {}

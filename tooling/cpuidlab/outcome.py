@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cpuidlab.matrix import Cell
+from cpuidlab.matrix import Cell, Grid
 from cpuidlab.sweep import REFUSES, TAKES
 from cpuidlab.verdict import Verdict
 
@@ -122,3 +122,12 @@ def _seen(cell: Cell) -> str:
         if word in words:
             return "ended" if key == "died" and answer == "refused" else key
     return answer or _BY_NOTE.get(words[0], "other")
+
+
+def legend(table: Grid) -> str:
+    """What the letters and marks in this table mean."""
+    cells = [table.find(row, column) for row in table.rows for column in table.columns]
+    used, verdicts = {outcome_of(cell).key for cell in cells}, {cell.verdict for cell in cells if cell}
+    letters = [f"{one.letter} {one.word}" for one in OUTCOMES.values() if one.key in used]
+    marks = [f"{style.mark} {verdict}" for verdict, style in STYLES.items() if verdict in verdicts]
+    return f"{', '.join(letters)}; {', '.join(marks)}" if cells else ""

@@ -163,7 +163,7 @@ class Matrix(JobPost):  # type: ignore[misc]
             raise SystemExit(code if job.interrupted_reason is None else INTERRUPTED)
 
     def _collect(self, job: Any) -> int | None:
-        from cpuidlab import formats, journal, matrix, matrixview, plugins_results, write  # noqa: PLC0415
+        from cpuidlab import formats, journal, matrix, plugins_results, terminal, write  # noqa: PLC0415
 
         plan = plan_of(job.config)
         if plan is None:
@@ -174,11 +174,11 @@ class Matrix(JobPost):  # type: ignore[misc]
         header = plugins_results.header(plan, job.time_elapsed, unfinished, len(journal.kept))
         write.write_all(cells, folder, header=header, planned=plan.places)
         formats.annotate(folder, plugins_results.by_name(job.result.tests, cells))
-        LOG_UI.info("\n%s", _drawn(lambda width: matrixview.terminal(cells, plan.places, width)))
+        LOG_UI.info("\n%s", _drawn(lambda width: terminal.terminal(cells, plan.places, width)))
         LOG_UI.info(matrix.summary(cells, plan.places))
         for cell in matrix.remarkable(cells):
-            where = f"{matrixview.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
-            LOG_UI.info("%s %s: %s", cell.verdict, where, matrixview.first_line(cell.reason))
+            where = f"{matrix.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
+            LOG_UI.info("%s %s: %s", cell.verdict, where, failure.first_line(cell.reason))
         if journal.kept:
             LOG_UI.info("%d tests were kept from the job that was resumed.", len(journal.kept))
         for spec, reason in plan.left_out:

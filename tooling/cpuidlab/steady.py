@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from cpuidlab import hostspec, jobs
 from cpuidlab.errors import LabError, UsageError
+from cpuidlab.failure import first_line
 from cpuidlab.hunt import SUITE_SECONDS
 from cpuidlab.matrix import Cell
-from cpuidlab.matrixview import first_line
 from cpuidlab.mutants import whole_suite
 from cpuidlab.plan import split_hosts
 from cpuidlab.setups import PAGINGS
