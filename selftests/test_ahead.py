@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cpuidlab.ahead import Ahead, Slots
 from cpuidlab.errors import LabError, UsageError
-from test_plugins import avocado, matrix_of, start, until
+from fakeavocado import avocado, matrix_of, start, until
 
 
 def held(slots: Slots) -> threading.Event:

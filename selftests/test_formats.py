@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from cpuidlab import formats
 from cpuidlab.verdict import Verdict
-from test_plugins import CELL, avocado, matrix_of
+from fakeavocado import CELL, avocado, matrix_of
 
 TESTS = ("good", "known", "warn", "bad", "skip", "error")
 VERDICTS = ["PASS", "KNOWN", "WARN", "FAIL", "SKIP", "ERROR"]

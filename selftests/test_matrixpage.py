@@ -15,7 +15,7 @@ from cpuidlab.compare import compare
 from cpuidlab.matrix import Cell, write
 from cpuidlab.matrixpage import html
 from cpuidlab.verdict import Verdict
-from test_plugins import CELL
+from fakeavocado import CELL
 
 VOID = {"meta", "col", "input", "wbr"}
 

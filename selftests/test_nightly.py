@@ -16,8 +16,8 @@ from cpuidlab import cli, kernels, matrix, nightly
 from cpuidlab.matrix import Cell
 from cpuidlab.paths import TOOLING
 from cpuidlab.verdict import Verdict
+from fakeavocado import ended, until
 from filelock import FileLock
-from test_plugins import ended, until
 
 CELL = Cell(
     "after_run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""

@@ -10,7 +10,7 @@ from cpuidlab.matrix import grid
 from cpuidlab.outcome import OUTCOMES, STYLES, answer_of, errno_of, outcome_of
 from cpuidlab.terminal import PROMISE_WIDTH
 from cpuidlab.verdict import Verdict
-from test_plugins import CELL
+from fakeavocado import CELL
 
 CASES = {case for case, _, _ in bigmatrix.cases()}
 FILES = sorted({case.partition("/")[0] for case in CASES})

@@ -10,7 +10,7 @@ from cpuidlab.errors import UsageError
 from cpuidlab.journal import Line
 from cpuidlab.matrix import Cell
 from cpuidlab.verdict import Verdict
-from test_plugins import CELL, avocado, matrix_of, start, until
+from fakeavocado import CELL, avocado, matrix_of, start, until
 
 NAME = ("tests/test_a.py:A.test_b", "5.10-npt")
 

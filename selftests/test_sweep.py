@@ -13,7 +13,7 @@ from cpuidlab.paths import TOOLING
 from cpuidlab.rig import Rig
 from cpuidlab.story import Story
 from cpuidlab.sweep import ALL, OUTCOMES, REFUSES, TAKES, Counts, Outcome, Row, Sweep, check, parse
-from test_hook import QEMUS_MODEL, FakeQemu, Script, compiled, qemu
+from fakehook import QEMUS_MODEL, FakeQemu, Script, compiled, qemu
 
 SOURCE = TOOLING / "hook" / "cpuidhook.c"
 NONE: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
