@@ -19,7 +19,7 @@ SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_
 BIN := .venv/bin
 # Avocado loads pkg_resources, and that warns of its own end in every run.
 export PYTHONWARNINGS := ignore:pkg_resources is deprecated:UserWarning
-C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/*.c)
+C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/fakes/*.c)
 # Every file with a shell's first line, so that a new script cannot be forgotten.
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
 

@@ -1,6 +1,6 @@
 """The floor under every thaw: the same frozen files, thawed by QEMU itself and logged in to by plain paramiko.
 
-Nothing of the lab's own code is used here on purpose. The command line is the one that cpuidlab.carrier builds; the
+Nothing of the lab's own code is used here on purpose. The command line is the one that cpuidlab.rig.host_vm builds; the
 selftest compares the two.
 """
 

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpuidlab import builds, command, kbuild, kernels, patches
-from cpuidlab.errors import LabError, UsageError
-from cpuidlab.kbuild import Target
-from cpuidlab.paths import PROJECT
+from cpuidlab.base import command
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.paths import PROJECT
+from cpuidlab.kernels import builds, kbuild, lookup, patches
+from cpuidlab.kernels.kbuild import Target
 
 HOST, PATCH = "5.10", "warning"
 BASE, GOOD, PLANTED = "base", "good", "planted"  # tags
@@ -80,7 +81,7 @@ def step() -> list[str]:
 
 def pristine() -> Path:
     """KVM's source of the host's kernel, as Debian has it."""
-    kernel = kernels.resolve(HOST)
+    kernel = lookup.resolve(HOST)
     suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
     return kbuild.tree_of(Target(kernel.release, kernel.version, suite, kernel.modules)).pristine
 

@@ -17,20 +17,20 @@ from typing import Any
 
 import figures
 import floor
-from cpuidlab.cli import INTERRUPTED, UNTESTED, USAGE
-from cpuidlab.command import DIE_WITH_US, run
-from cpuidlab.eras import predict
-from cpuidlab.errors import LabError, UsageError
-from cpuidlab.expect import identical
-from cpuidlab.freezer import frozen, open_rig
-from cpuidlab.paths import PROJECT
-from cpuidlab.profiles import PROFILES
-from cpuidlab.progress import say, step
-from cpuidlab.rig import Rig
-from cpuidlab.setups import Setup, setup
-from cpuidlab.story import Story
-from cpuidlab.verdict import Verdict, judge
-from cpuidlab.waiting import Deadline
+from cpuidlab.base.command import DIE_WITH_US, run
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.paths import PROJECT
+from cpuidlab.base.progress import say, step
+from cpuidlab.commands.cli import INTERRUPTED, UNTESTED, USAGE
+from cpuidlab.experiment.experiment import Story
+from cpuidlab.judge.eras import predict
+from cpuidlab.judge.expectations import identical
+from cpuidlab.judge.verdict import Verdict, judge
+from cpuidlab.rig.guest_config import PROFILES
+from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.rig import Rig
+from cpuidlab.rig.snapshots import frozen, open_rig
 from figures import Ratio
 from paramiko import SSHException
 

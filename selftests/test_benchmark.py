@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cpuidlab import carrier
-from cpuidlab.carrier import Boot, TcgMachine
-from cpuidlab.paths import PROJECT
-from cpuidlab.waiting import Deadline
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.paths import PROJECT
+from cpuidlab.rig import host_vm
+from cpuidlab.rig.host_vm import Boot, TcgMachine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,7 +85,7 @@ def lab_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tup
         started.extend(words)
         raise StartError
 
-    monkeypatch.setattr(carrier, "_spawn", spawn)
+    monkeypatch.setattr(host_vm, "_spawn", spawn)
     (tmp_path / "ram").touch()
     with pytest.raises(StartError):
         TcgMachine("host", Boot(Path("/k/vmlinuz"), Path("/k/initrd"), ""), Deadline.after(1), tmp_path)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cpuidlab import patches
-from cpuidlab.errors import UsageError
-from cpuidlab.paths import PROJECT
+from cpuidlab.base.errors import UsageError
+from cpuidlab.base.paths import PROJECT
+from cpuidlab.kernels import patches
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import planted

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cpuidlab.paths import PROJECT
+from cpuidlab.base.paths import PROJECT
 
 FRAME = ["tooling/setup.sh", "tooling/packages.txt", "tooling/requirements.lock", "setup.cfg", "pyproject.toml"]
 REAL = ["bash", "dirname", "sed", "grep", "paste", "cat", "readlink", "sha256sum", "flock", "tee", "tail", "env",

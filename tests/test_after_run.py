@@ -1,7 +1,7 @@
 """After the first KVM_RUN: the same CPUID again, and another one, on all vCPUs with the VM stopped."""
 
-from cpuidlab.expect import changed, identical
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.judge.expectations import changed, identical
 
 
 class AfterRun(PromiseTest):

@@ -1,7 +1,7 @@
 """Before the first KVM_RUN a vCPU's CPUID belongs to userspace."""
 
-from cpuidlab.expect import never_run, with_l2
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.judge.expectations import never_run, with_l2
 
 
 class BeforeRun(PromiseTest):

@@ -1,7 +1,7 @@
 """What is changed, one thing at a time, on all vCPUs of a guest that uses it, with the VM stopped."""
 
-from cpuidlab.expect import changed
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.judge.expectations import changed
 
 
 class Changes(PromiseTest):

@@ -1,10 +1,10 @@
 """A call that fails for its own reasons says so by its errno, and is no change: no line, no new model."""
 
-from cpuidlab.eras import Era
-from cpuidlab.expect import Promise
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.promise import PromiseTest
-from cpuidlab.verdict import Expectation
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.eras import Era
+from cpuidlab.judge.expectations import Promise
+from cpuidlab.judge.verdict import Expectation
 
 TOO_MANY = 257  # KVM_MAX_CPUID_ENTRIES is 256 (arch/x86/include/asm/kvm_host.h)
 

@@ -1,9 +1,9 @@
 """The false refusal of 6.15 to 6.18.2: a vCPU's own CPUID is refused while a runtime bit waits for its update."""
 
-from cpuidlab.acts import set_osxsave, system_reset
-from cpuidlab.cpuid import get_field
-from cpuidlab.expect import pending
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.guest_ops import set_osxsave, system_reset
+from cpuidlab.judge.expectations import pending
+from cpuidlab.kvm.cpuid import get_field
 
 
 class FalseRefusal(PromiseTest):

@@ -1,8 +1,8 @@
 """Once a vCPU has run it has run: no reset makes it new."""
 
-from cpuidlab.acts import guest_reboot, put_online, send_init, system_reset
-from cpuidlab.expect import changed
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.guest_ops import guest_reboot, put_online, send_init, system_reset
+from cpuidlab.judge.expectations import changed
 
 
 class HasRunStays(PromiseTest):

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from cpuidlab.eras import Era
-from cpuidlab.expect import changed
-from cpuidlab.promise import PromiseTest
-from cpuidlab.verdict import Expectation
-from cpuidlab.warning import RATE_LIMIT_BURST
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.judge.eras import Era
+from cpuidlab.judge.expectations import changed
+from cpuidlab.judge.verdict import Expectation
+from cpuidlab.kvm.warning import RATE_LIMIT_BURST
 
 BURST = 40
 PAUSE_SECONDS = 6.0  # DEFAULT_RATELIMIT_INTERVAL is 5 s (include/linux/ratelimit_types.h)

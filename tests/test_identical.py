@@ -1,8 +1,8 @@
 """What counts as the same CPUID: position by position, function, index, flags and four registers."""
 
-from cpuidlab.expect import changed, identical
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.expectations import changed, identical
 
 
 class Identical(PromiseTest):

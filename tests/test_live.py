@@ -1,7 +1,7 @@
 """The VM need not be stopped: the vCPU's own thread calls before its next KVM_RUN, the other vCPUs running."""
 
-from cpuidlab.expect import changed, identical
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.judge.expectations import changed, identical
 
 
 class Live(PromiseTest):

@@ -8,13 +8,13 @@ or nx_huge_pages written, makes KVM drop the shadow pages, and what was missed i
 from collections.abc import Callable
 from dataclasses import replace
 
-from cpuidlab.eras import Era
-from cpuidlab.expect import Promise, changed
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.observers import Observers, add_memslot, drop_shadow_pages
-from cpuidlab.promise import PromiseTest
-from cpuidlab.story import Story
-from cpuidlab.verdict import Expectation
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.experiment.page_probe import Observers, add_memslot, drop_shadow_pages
+from cpuidlab.judge.eras import Era
+from cpuidlab.judge.expectations import Promise, changed
+from cpuidlab.judge.verdict import Expectation
 
 HOLE = 0x20_0000_0000  # no memory there, and its bit 37 is reserved where MAXPHYADDR is 36
 BIT_8 = 0x100  # of an entry in the two upper levels: reserved on AMD, ignored on Intel (AMD APM volume 2, 5.3)

@@ -1,9 +1,9 @@
 """Has-run is a property of one vCPU, not of its VM."""
 
-from cpuidlab.acts import bring_up, hot_add, run_first_vcpu_only
-from cpuidlab.expect import same_everywhere
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.guest_ops import bring_up, hot_add, run_first_vcpu_only
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.expectations import same_everywhere
 
 
 class NeverRunSibling(PromiseTest):

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from cpuidlab.expect import changed, never_run
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.expectations import changed, never_run
 
 
 class OldIoctl(PromiseTest):

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from cpuidlab.eras import Era
-from cpuidlab.expect import changed
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.observers import Observers, drop_shadow_pages
-from cpuidlab.promise import PromiseTest
-from cpuidlab.verdict import Expectation
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.experiment.page_probe import Observers, drop_shadow_pages
+from cpuidlab.judge.eras import Era
+from cpuidlab.judge.expectations import changed
+from cpuidlab.judge.verdict import Expectation
 
 
 class ReleasedFault(PromiseTest):

@@ -4,13 +4,13 @@ QEMU keeps the vCPU that it unplugged and uses it again (kvm_park_vcpu), so that
 has run. The hook only listens here.
 """
 
-from cpuidlab.acts import bring_up, hot_add, replug
-from cpuidlab.eras import Era
-from cpuidlab.expect import changed, identical, same_everywhere
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.promise import PromiseTest
-from cpuidlab.story import Story
-from cpuidlab.verdict import Expectation
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.guest_ops import bring_up, hot_add, replug
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.eras import Era
+from cpuidlab.judge.expectations import changed, identical, same_everywhere
+from cpuidlab.judge.verdict import Expectation
 
 
 class Replug(PromiseTest):

@@ -1,8 +1,8 @@
 """The mutability map: every bit of every register, one at a time, on one vCPU of a guest that has run."""
 
-from cpuidlab.expect import every_bit
-from cpuidlab.promise import PromiseTest
-from cpuidlab.sweepwords import outcomes, summary
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.judge.expectations import every_bit
+from cpuidlab.report.sweep_text import outcomes, summary
 
 
 class EveryBit(PromiseTest):

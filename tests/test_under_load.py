@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from cpuidlab.eras import Era
-from cpuidlab.expect import Promise, changed
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.promise import PromiseTest
-from cpuidlab.ssh import Program
-from cpuidlab.story import Story
-from cpuidlab.verdict import Expectation
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.eras import Era
+from cpuidlab.judge.expectations import Promise, changed
+from cpuidlab.judge.verdict import Expectation
+from cpuidlab.rig.ssh import Program
 
 CHANGES = 200
 LOAD = "stress-ng --quiet --verify --cpu 1 --cpu-method int64 --vm 1 --vm-bytes 32M --timeout {}; echo exit $?"

@@ -1,7 +1,7 @@
 """The control: a guest that nobody touches."""
 
-from cpuidlab.expect import untouched
-from cpuidlab.promise import PromiseTest
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.judge.expectations import untouched
 
 
 class Untouched(PromiseTest):

@@ -1,10 +1,10 @@
 """Who is changed: all vCPUs is the usual case elsewhere; here it is some of them."""
 
-from cpuidlab.acts import bring_up, hot_add
-from cpuidlab.expect import changed, same_everywhere
-from cpuidlab.observation import ACCEPTED
-from cpuidlab.promise import PromiseTest
-from cpuidlab.verdict import Expectation
+from cpuidlab.avocado_plugin.base_test import PromiseTest
+from cpuidlab.experiment.guest_ops import bring_up, hot_add
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.expectations import changed, same_everywhere
+from cpuidlab.judge.verdict import Expectation
 
 
 class Who(PromiseTest):

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Is this guest sane? `health MARK LEAF.SUBLEAF ...` prints sections that cpuidlab.health reads: of the kernel log what
- * comes from record MARK on, of CPUID the leaves that are named. One static program, since under emulation each start
- * of a program costs more than all that this one does.
+ * Is this guest sane? `health MARK LEAF.SUBLEAF ...` prints sections that cpuidlab.experiment.health reads: of the
+ * kernel log what comes from record MARK on, of CPUID the leaves that are named. One static program, since under
+ * emulation each start of a program costs more than all that this one does.
  */
 #define _GNU_SOURCE
 #include <cpuid.h>

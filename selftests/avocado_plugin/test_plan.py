@@ -1,0 +1,164 @@
+"""The plan of a job, and work that is done in parallel."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cpuidlab.avocado_plugin import all_hosts, plan, results
+from cpuidlab.base import parallel
+from cpuidlab.base.errors import LabError, UsageError
+from fakesetup import fake_setup
+
+
+@pytest.fixture(autouse=True)
+def _no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "setup", fake_setup)
+
+
+def test_each_host_in_each_paging_mode() -> None:
+    made = plan.plan("5.10, 5.10+warning", "npt,shadow")
+    assert [one.name for one in made.variants] == [
+        "5.10-npt", "5.10-shadow", "5.10+warning-npt", "5.10+warning-shadow",
+    ]  # fmt: skip
+    assert made.places[3] == ("5.10+warning", "shadow")
+
+
+def test_a_host_named_twice_is_tested_once() -> None:
+    assert [one.host for one in plan.plan("newest,7.3,newest", "npt").variants] == ["newest"]
+
+
+def test_two_kernels_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "setup", lambda spec, paging: fake_setup("5.10+x", paging, digest=spec))
+    with pytest.raises(UsageError, match=r"hosts 5.10\+/a/x.patch and 5.10\+/b/x.patch would both show as 5.10\+x"):
+        plan.plan("5.10+/a/x.patch,5.10+/b/x.patch", "npt")
+
+
+def test_the_comma_of_an_image_does_not_part_hosts() -> None:
+    assert plan.split_hosts("5.10,image:/a/bz,/a/mod,6.1") == ("5.10", "image:/a/bz,/a/mod", "6.1")
+
+
+def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
+    made = plan.plan("5.10,6.1", "npt", "6.1=silent,warn")
+    assert {one.host: one.era for one in made.variants} == {"5.10": "warn", "6.1": "silent"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("", "npt"), "--hosts names nothing"),
+        (("5.10", " , "), "--paging names nothing"),
+        (("5.10,foo", "npt"), "host 'foo' is not understood"),
+        (("5.10", "npt,ept"), "unknown paging mode 'ept'; there are npt and shadow"),
+        (("5.10", "npt", "gone"), "no era is named 'gone'"),
+        (("5.10", "npt", "6.1=warn"), "--era names the host '6.1', which is not tested"),
+        (("5.10", "npt", "", False, "/no/file"), "there is no file /no/file, which is named for --eras"),
+    ],
+)
+def test_bad_words_are_refused_before_any_kernel_is_fetched(
+    words: tuple[Any, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "setup", lambda *_: pytest.fail("a kernel was asked for"))
+    with pytest.raises(UsageError, match=message):
+        plan.plan(*words)
+
+
+def test_a_release_that_is_no_version_is_told_before_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(spec: str, paging: str) -> Any:
+        one = fake_setup("5.10", paging)
+        one.kernel.version = one.kernel.release = "next-20261101"
+        return one
+
+    monkeypatch.setattr(plan, "setup", odd)
+    with pytest.raises(UsageError, match="cannot read a kernel version from 'next-20261101'"):
+        plan.plan("tree:/a/linux", "npt")
+    assert plan.plan("tree:/a/linux", "npt", "warn").variants[0].era == "warn"
+
+
+def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "eras.toml").write_text('[releases]\n"5.10.0*" = "warn"\n')
+
+    def own(spec: str, paging: str) -> Any:
+        one = fake_setup("5.10", paging)
+        one.kernel.spec = spec
+        return one
+
+    monkeypatch.setattr(plan, "setup", own)
+    job = plan.plan("tree:/a/linux", "npt", table=str(tmp_path / "eras.toml"))
+    header = results.header(job, 1.0, 0)
+    assert header["predictions"] == f"era warn of 5.10 is named by '5.10.0*' in {tmp_path}/eras.toml"
+    assert header["hosts"] == "5.10 is 5.10.0-amd64 from tree:/a/linux"
+
+
+def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for name in ("host_frozen", "guest_frozen", "probe"):
+        monkeypatch.setattr(plan, name, lambda *_, name=name: done.append(name))
+    one = SimpleNamespace(boot=None)
+    variant: Any = SimpleNamespace(setup=one, name="5.10-npt", host="5.10")
+    plan.prepare(plan.Plan((variant,), cold=True))
+    assert done == []
+    plan.prepare(plan.Plan((variant,), cold=False))
+    assert done == ["host_frozen", *["guest_frozen"] * len(plan.PROFILES), "probe"]
+
+
+def test_the_first_host_is_ready_and_a_host_in_trouble_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def freeze(setup: Any) -> None:
+        if setup.kernel.label == "6.1":
+            raise LabError("6.1 does not boot")
+
+    monkeypatch.setattr(plan, "host_frozen", freeze)
+    for name in ("guest_frozen", "probe"):
+        monkeypatch.setattr(plan, name, lambda *_: None)
+    making = plan.prepare(plan.plan("6.1,5.10", "npt,shadow"))
+    assert str(making.wait("6.1-npt")) == str(making.wait("6.1-shadow")) == "6.1 does not boot"
+    assert making.wait("5.10-npt") is None
+    with pytest.raises(LabError, match="does not boot"):
+        plan.prepare(plan.plan("6.1", "npt,shadow"))
+
+
+def test_all_hosts_go_on_without_a_kernel_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def setup(spec: str, paging: str) -> Any:
+        if spec == "6.1":
+            raise LabError("no mirror")
+        return fake_setup(spec, paging)
+
+    monkeypatch.setattr(plan, "setup", setup)
+    monkeypatch.setattr(all_hosts, "every_host", lambda *_: ("5.10", "6.1"))
+    monkeypatch.setattr(all_hosts.lookup, "catalogue", list)
+    made = plan.plan("all", "npt")
+    assert [one.name for one in made.variants] == ["5.10-npt"]
+    assert made.left_out == (("6.1", "no mirror"),)
+    with pytest.raises(LabError, match="no mirror"):
+        plan.plan("all,6.1", "npt")
+    monkeypatch.setattr(all_hosts, "every_host", lambda *_: ("6.1",))
+    with pytest.raises(LabError, match="no mirror"):
+        plan.plan("all", "npt")
+
+
+# work in parallel
+
+
+def test_works_run_at_the_same_time_and_all_are_done() -> None:
+    meeting = threading.Barrier(2, timeout=10)
+    parallel.in_parallel([meeting.wait] * 4, at_once=2)
+
+
+def test_after_a_failure_nothing_is_begun() -> None:
+    begun: list[int] = []
+
+    def fail() -> None:
+        raise LabError("no boot")
+
+    with pytest.raises(LabError, match="no boot"):
+        parallel.in_parallel([fail, lambda: begun.append(1)], at_once=1)
+    assert begun == []
+
+
+def test_memory_limits_the_rigs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    for available, rigs in ((0, 1), (3 * parallel.RIG_BYTES + 1, 3), (100 * parallel.RIG_BYTES, 8)):
+        memory = SimpleNamespace(available=available)
+        monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+        assert parallel.rigs_at_once() == rigs

@@ -1,0 +1,76 @@
+"""A process ends with the one that it watches, and its temporary files with itself, however that one ends."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+WATCHER = "import sys, time; from cpuidlab.base.die_with_parent import die_with; die_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"  # noqa: E501
+
+
+def watcher(pid: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WATCHER, str(pid)], stdout=subprocess.PIPE, text=True)
+
+
+def test_it_dies_with_a_killed_process_and_not_before() -> None:
+    watched = subprocess.Popen(["sleep", "60"])
+    with watcher(watched.pid) as bound:
+        assert bound.stdout is not None
+        assert bound.stdout.readline() == "up\n"
+        assert bound.poll() is None
+        watched.send_signal(signal.SIGKILL)
+        try:
+            assert bound.wait(10) == 1
+        finally:
+            bound.kill()
+            watched.wait()
+
+
+def test_it_dies_at_once_where_the_process_is_gone() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with watcher(gone.pid) as bound:
+        assert bound.communicate(timeout=10)[0] == ""
+        assert bound.returncode == 1
+
+
+OWNER = """
+import signal, subprocess, sys, tempfile, time
+from cpuidlab.base.die_with_parent import own_temp_folder
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores Ctrl-C
+own_temp_folder()
+tempfile.mkdtemp()
+subprocess.run(["mktemp"], check=True)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket fits in
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("how", [None, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_temporary_files_go_with_their_process(short_folder: Path, how: signal.Signals | None) -> None:
+    words = [sys.executable, "-c", OWNER, "60" if how else "0.2"]
+    with subprocess.Popen(words, env={"TMPDIR": str(short_folder)}, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout is not None
+            made = Path(owner.stdout.readline().strip())
+            assert made.is_relative_to(short_folder)
+            assert len(list(made.parent.iterdir())) == 2
+            if how:
+                owner.send_signal(how)
+            owner.wait(10)
+        finally:
+            owner.kill()
+    end = time.monotonic() + 10
+    while any(short_folder.iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.02)

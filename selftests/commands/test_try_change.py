@@ -1,0 +1,200 @@
+"""`cpuidlab try` on a stand-in for the rig: the real story, expectations and judge, and what is printed."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.commands import cli, try_change
+from cpuidlab.experiment import guest_exit
+from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.observation import Fate, GuestReport, Probe
+from cpuidlab.judge.eras import era
+from cpuidlab.kvm.cpuid import Model
+from cpuidlab.kvm.hook import Answer, Vcpu
+from cpuidlab.kvm.warning import WARNING_LINES
+from cpuidlab.rig.guest_config import PROFILES
+from models import EPYC
+
+
+class FakeRig:
+    """A kernel that accepts or refuses, warns or not; `files` shows what the hook and the host's log would hold."""
+
+    def __init__(self, errno: int = 0, lines: Iterable[str] = ()) -> None:
+        self.deadline = Deadline.after(10)
+        self.guest_mark = None
+        self.guest = None
+        self.qmp = SimpleNamespace(transcript=["{}"], execute=lambda *_: {"status": "paused"})
+        self.hook = self
+        self.errno, self.lines = errno, tuple(lines)
+        self.models: dict[int, Model] = {0: EPYC, 1: EPYC}
+        self.sets: list[str] = []
+
+    def list(self) -> tuple[Vcpu, ...]:
+        return tuple(Vcpu(number, 9, len(EPYC), True, 5) for number in self.models)
+
+    def get(self, vcpu: int) -> Model:
+        return self.models[vcpu]
+
+    def set(self, vcpu: int, model: Model, call: int, *, live: bool) -> Answer:
+        if not self.errno:
+            self.models[vcpu] = model
+        ret = -1 if self.errno else 0
+        self.sets.append(f"1.000000000 set_cpuid2 vcpu={vcpu} by=lab ret={ret} errno={self.errno}\n")
+        return Answer(ret, self.errno)
+
+    def files(self) -> dict[str, str]:
+        warned = [line for _ in self.sets for line in self.lines]
+        log = "".join(f"4,{number},{number},-;{line}\n" for number, line in enumerate(["boot", *warned]))
+        names = ("guest-console", "qemu-stderr")
+        return {"host-log": log, "hook-log": "".join(self.sets), **dict.fromkeys(names, "")}
+
+    def stop(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What a trial finds; the guest lives where `dies` is empty."""
+    found = SimpleNamespace(rig=FakeRig(), dies="", version="5.10.262-1", probes=0, asked=[])
+
+    def setup(host: str, paging: str) -> Any:
+        release = found.version.partition("-")[0]
+        kernel = SimpleNamespace(spec=host, label=host, release=release, version=found.version)
+        return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg")
+
+    @contextmanager
+    def open_rig(*words: Any) -> Iterator[FakeRig]:
+        found.asked.append(words[1:3] + words[4:])
+        yield found.rig
+
+    def probe(_: Any) -> Probe:
+        found.probes += 1
+        return Probe("accepted", "EINVAL" if found.rig.errno else "accepted", 0, 0)
+
+    monkeypatch.setattr(try_change, "setup", setup)
+    monkeypatch.setattr(try_change, "open_rig", open_rig)
+    monkeypatch.setattr(try_change, "probe", probe)
+    monkeypatch.setattr(Story, "_look_at_guest", lambda _: None)
+    monkeypatch.setattr(Story, "_report", lambda _: GuestReport(True))
+    monkeypatch.setattr(guest_exit, "is_gone", lambda _: bool(found.dies))
+    monkeypatch.setattr(guest_exit, "of_dead", lambda *_: Fate(False, found.dies, 0.4, 0))
+    return found
+
+
+def tell(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = cli.main(["try", "--host", "5.10", *words])
+    return code, capsys.readouterr().out
+
+
+def test_an_accepted_change_is_told_from_host_to_verdict(
+    lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = tell(capsys, "--change", "maxphyaddr=36", "--paging", "shadow")
+    assert code == 0
+    heads = [line[:11].strip() for line in said.splitlines() if line[0] != " "]
+    assert heads == [
+        "host", "kernel", "predicted", "change", "KVM says", "host log", "CPUID now", "guest", "promised", "PASS",
+    ]  # fmt: skip
+    assert "vCPU 0, 1: leaf 0x80000008 EAX: 0x00003028 -> 0x00003024 (maxphyaddr 40 -> 36)" in said
+    assert "vCPU 1: accepted" in said and "shadow" in said
+    assert lab.asked == [("guest_ready", "small", False)] and lab.probes == 0
+
+
+def test_a_guest_that_dies_as_promised(lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.dies = "triple fault"
+    code, said = tell(capsys, "--change", "maxphyaddr=32", "--profile", "highmem")
+    assert code == 0
+    assert "died: triple fault, 0.4 s after the change" in said and "nobody is left to ask" in said
+    assert "the guest dies of it" in said
+
+
+def test_a_guest_that_should_have_died_breaks_the_promise(
+    lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = tell(capsys, "--change", "maxphyaddr=32", "--profile", "highmem", "--cold")
+    assert code == 1
+    assert "the guest lived on instead of dying" in said
+    assert "rerun: .venv/bin/cpuidlab try --host 5.10 --change maxphyaddr=32 --paging npt --profile highmem" in said
+    assert lab.asked[0][2] is True and lab.probes == 0
+
+
+def test_a_refusal_by_an_old_version_is_a_backport(lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.rig = FakeRig(errno=22)
+    code, said = tell(capsys, "--change", "maxphyaddr=36")
+    assert code == 0 and lab.probes == 1
+    assert "WARN" in said and "behaves as forbid-changed" in said
+    assert "the one from before" in said
+
+
+@pytest.mark.parametrize(("lines", "code"), [(WARNING_LINES, 0), (WARNING_LINES[:1], 1)])
+def test_both_lines_are_due_where_the_user_names_the_era(
+    lines: tuple[str, ...], code: int, lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.rig = FakeRig(lines=lines)
+    got, said = tell(capsys, "--era", "warn")
+    assert got == code
+    assert "named by --era" in said and f"<4> {WARNING_LINES[0]}" in said
+    assert "none: the same CPUID once more" in said
+
+
+def test_the_evidence_is_kept(lab: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(capsys, "--change", "nx=off", "--evidence", str(tmp_path / "new"))
+    assert {"observation.json", "models-diff.txt", "hook-log.txt"} <= {file.name for file in tmp_path.glob("new/*")}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--change", "foo"], "unknown change 'foo'"),
+        (["--route", "replug"], "route 'replug' cannot be tried"),
+        (["--profile", "huge"], "no profile 'huge'; known: small, highmem"),
+        (["--change", "sev_cbit=47"], "sev_cbit=47 changes nothing"),
+        (["--eras", "/no/file"], "there is no file /no/file"),
+        (["--era", "loud"], "no era is named 'loud'"),
+    ],
+)
+def test_bad_words_are_one_line_and_2(
+    words: list[str], line: str, lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["try", "--host", "5.10", *words]) == 2
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1
+
+
+def test_a_lost_rig_is_125(lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: Any) -> Any:
+        raise LabError("the host is gone")
+
+    monkeypatch.setattr(try_change, "open_rig", lost)
+    assert cli.main(["try", "--host", "5.10"]) == 125
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "answer", "guest"),
+    [
+        ("", "forbid-changed", "accepted", "stable"),
+        ("padding,runtime_bits", "forbid-changed", "accepted", "stable"),
+        ("padding,nx=off", "forbid-changed", "EINVAL", "stable"),
+        ("nx=off", "silent", "accepted", None),
+        ("vaddr_width=40", "silent", "EINVAL", "stable"),
+        ("vaddr_width=57", "silent", "accepted", None),
+        ("maxphyaddr=33", "silent", "accepted", None),
+        ("maxphyaddr=32", "silent", "accepted", "dies"),
+        ("maxphyaddr=32", "forbid-changed", "EINVAL", "stable"),
+    ],
+)
+def test_what_is_promised(change: str, name: str, answer: str, guest: str | None) -> None:
+    due = try_change.promise_of(change, PROFILES["highmem"], 2)(era(name))
+    assert (due.answer, due.guest) == (answer, guest)
+
+
+def test_only_the_hook_is_a_route_here() -> None:
+    try_change.check_route("hook")
+    with pytest.raises(UsageError, match="replug"):
+        try_change.check_route("replug")

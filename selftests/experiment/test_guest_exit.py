@@ -1,0 +1,256 @@
+"""How a guest ended: fake rigs with recorded words."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from cpuidlab.base import deadline
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.experiment import guest_exit
+from cpuidlab.experiment.observation import Fate
+from cpuidlab.kvm.hook import HookEvent
+from cpuidlab.rig.rig import Rig
+
+SPIN, OTHER = "ffffffff81a0b2ab", "ffffffff8100112c"
+CONSOLE = (
+    "[    0.000000] Linux version 6.1.0-40-cloud-amd64\r\nLAB: guest up\r\n"
+    "[   31.992811] BUG: unable to handle page fault for address: ffff88813fe01000\r\n"
+    "[   31.992830] #PF: supervisor read access in kernel mode\r\n"
+    "[   31.992835] #PF: error_code(0x0009) - reserved bit violation\r\n"
+    "[   31.992851] Oops: 0009 [#1] PREEMPT SMP NOPTI\r\n"
+    "[   31.993100] BUG: unable to handle page fault for address: ffff88813fe01000\r\n"
+    "[   31.993999] Kernel panic - not syncing: Fatal exception\r\n"
+)
+
+
+def registers(*cpus: tuple[str, int, int]) -> str:
+    """RIP, CPL and HLT of each vCPU, as `info registers -a` prints them."""
+    return "".join(
+        f"\r\nCPU#{number}\r\n"
+        "RAX=0000000000000000 RBX=0000000000000000 RCX=0000000000000000 RDX=0000000000000000\r\n"
+        "RSI=00007ffcec72c50c RDI=0000000000000000 RBP=00007ffcec72c600 RSP=00007ffcec72c450\r\n"
+        "R8 =0000000000000000 R9 =0000000000000000 R10=000000000000037f R11=0000000000000246\r\n"
+        f"RIP={rip} RFL=00000206 [-----P-] CPL={cpl} II=0 A20=1 SMM=0 HLT={halted}\r\n"
+        "ES =0000 0000000000000000 00000000 00000000\r\n"
+        "CS =0033 0000000000000000 ffffffff 00a0fb00 DPL=3 CS64 [-RA]\r\n"
+        "XMM14=0000000000000000 0000000000000000 XMM15=0000000000000000 0000000000000000\r\n"
+        for number, (rip, cpl, halted) in enumerate(cpus)
+    )
+
+
+class Machine:
+    def __init__(self, lost: bool = False) -> None:
+        self.lost = lost
+
+    def watch(self) -> None:
+        if self.lost:
+            raise LostVMError("the host is gone")
+
+
+class FakeQmp:
+    def __init__(self, looks: list[str] | None = None, events: list[dict[str, Any]] | None = None) -> None:
+        self.looks = looks or []
+        self.events = events or []
+        self.ends_after = 10**6  # looks at it
+        self.broken = False
+
+    def execute(self, command: str, _: Deadline, **arguments: str) -> str:
+        assert (command, arguments) == ("human-monitor-command", {"command_line": "info registers -a"})
+        if self.broken:
+            raise LostVMError("QMP broke off")
+        return self.looks.pop(0)
+
+    def watch(self) -> None:
+        self.ends_after -= 1
+        if self.ends_after < 0:
+            raise LostVMError("the QMP connection has ended")
+
+    def seen(self, event: str) -> dict[str, Any] | None:
+        return next((one for one in self.events if one["event"] == event), None)
+
+
+class FakeRig:
+    def __init__(self, qmp: FakeQmp, files: dict[str, str] | None = None, seconds: float = 30) -> None:
+        self.qmp = qmp
+        self.machine = Machine()
+        self.deadline = Deadline.after(seconds)
+        self._files = {"qemu-exit": "0\n", "qemu-stderr": "", "guest-console": ""} | (files or {})
+        self.reads = 0
+
+    def files(self) -> dict[str, str]:
+        self.reads += 1
+        return self._files if self.reads > 1 else self._files | {"qemu-exit": ""}  # QEMU's shell writes it a bit later
+
+    def wait(self, what: str, look: Any) -> Any:
+        return deadline.wait_for(what, look, self.deadline, self.machine.watch)
+
+
+def rig_of(fake: FakeRig | SimpleNamespace) -> Rig:
+    return cast(Rig, fake)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_exit, "STUCK_LOOK_SECONDS", 0.0)
+
+
+def stuck(looks: list[str]) -> str | None:
+    assert len(looks) == guest_exit.STUCK_LOOKS
+    return guest_exit.stuck(rig_of(FakeRig(FakeQmp(looks))))
+
+
+def test_a_spinning_vcpu_is_named_with_its_place() -> None:
+    said = stuck([registers((f"{n:016x}", 0, 0), (SPIN, 3, 0)) for n in range(12)])
+    assert said == f"hangs: vCPU 1 does not get past RIP {SPIN} (CPL 3), 12 of 12 looks"
+
+
+def test_a_halted_vcpu_before_the_spinning_one_is_not_blamed() -> None:
+    said = stuck([registers((OTHER, 0, 1), (SPIN, 0, 0))] * 12)
+    assert said is not None
+    assert f"vCPU 1 does not get past RIP {SPIN} (CPL 0)" in said
+
+
+def test_a_guest_at_rest_does_not_hang() -> None:
+    assert stuck([registers((SPIN, 0, 1), (SPIN, 0, 1))] * 12) is None
+
+
+def test_a_guest_that_moves_does_not_hang() -> None:
+    assert stuck([registers((f"{n:016x}", 0, 0), (SPIN, 0, 1)) for n in range(12)]) is None
+
+
+@pytest.mark.parametrize(("same", "hangs"), [(6, False), (7, True)])
+def test_some_looks_may_find_it_in_an_interrupt_handler(same: int, hangs: bool) -> None:
+    looks = [registers((SPIN if n < same else f"{n:016x}", 0, 0)) for n in range(12)]
+    assert (stuck(looks) is not None) is hangs
+
+
+def test_newlines_alone_do_as_well() -> None:
+    assert stuck([registers((SPIN, 0, 0)).replace("\r", "")] * 12) is not None
+
+
+def test_a_guest_that_ends_under_the_look_does_not_hang() -> None:
+    qmp = FakeQmp()
+    qmp.broken = True
+    assert guest_exit.stuck(rig_of(FakeRig(qmp))) is None
+
+
+def test_last_words_each_once_and_without_line_ends() -> None:
+    assert guest_exit.last_words(CONSOLE) == (
+        "BUG: unable to handle page fault for address: ffff88813fe01000",
+        "#PF: error_code(0x0009) - reserved bit violation",
+        "Oops: 0009 [#1] PREEMPT SMP NOPTI",
+        "Kernel panic - not syncing: Fatal exception",
+    )
+    assert guest_exit.last_words("[    1.0] LAB: guest up\r\nOops: from a program\r\n") == ()
+
+
+def stamped(event: str, seconds: int, microseconds: int, **data: object) -> dict[str, Any]:
+    return {"event": event, "timestamp": {"seconds": seconds, "microseconds": microseconds}, "data": data}
+
+
+DEATH = [
+    stamped("RESUME", 100, 0),
+    stamped("STOP", 105, 0),
+    stamped("RESUME", 110, 900_000),
+    stamped("SHUTDOWN", 112, 150_000, guest=True, reason="guest-reset"),
+]
+
+
+def test_a_triple_fault_is_told_by_the_hooks_log() -> None:
+    rig = rig_of(FakeRig(FakeQmp(events=DEATH), {"guest-console": CONSOLE}))
+    since = [HookEvent(1.0, "set_cpuid2", vcpu=0), HookEvent(2.0, "shutdown", vcpu=0)]
+    words = "BUG: unable to handle page fault for address: ffff88813fe01000"
+    assert guest_exit.of_dead(rig, since) == Fate(False, f"triple fault (KVM_EXIT_SHUTDOWN), after {words}", 1.25, 0)
+
+
+def test_a_reset_by_the_guest_itself() -> None:
+    rig = rig_of(FakeRig(FakeQmp(events=DEATH[-1:])))
+    since = [HookEvent(1.0, "set_cpuid2", vcpu=0)]
+    assert guest_exit.of_dead(rig, since) == Fate(False, "reset by the guest itself (guest-reset)", None, 0)
+
+
+def test_a_qemu_that_died_by_itself() -> None:
+    said = "warning: TCG\nqemu-system-x86_64: kvm_init_vcpu: kvm_arch_init_vcpu failed (1): Invalid argument\n"
+    rig = rig_of(FakeRig(FakeQmp(events=DEATH[:1]), {"qemu-exit": "1\n", "qemu-stderr": said}))
+    how = "QEMU died: qemu-system-x86_64: kvm_init_vcpu: kvm_arch_init_vcpu failed (1): Invalid argument"
+    assert guest_exit.of_dead(rig, []) == Fate(False, how, None, 1)
+
+
+def test_an_event_without_a_time_is_a_lab_error() -> None:
+    broken = [DEATH[0], DEATH[3] | {"timestamp": None}]
+    with pytest.raises(LabError, match="without a time"):
+        guest_exit.of_dead(rig_of(FakeRig(FakeQmp(events=broken))), [])
+
+
+def test_gone_is_the_end_of_qmp_and_a_lost_host_is_an_error() -> None:
+    fake = FakeRig(FakeQmp())
+    assert not guest_exit.is_gone(rig_of(fake))
+    fake.qmp.ends_after = 0
+    assert guest_exit.is_gone(rig_of(fake))
+    fake.machine.lost = True
+    with pytest.raises(LostVMError, match="host"):
+        guest_exit.is_gone(rig_of(fake))
+
+
+def test_await_end() -> None:
+    fake = FakeRig(FakeQmp())
+    assert guest_exit.await_end(rig_of(fake), Deadline.after(0.05)) is False
+    fake.qmp.ends_after = 2
+    assert guest_exit.await_end(rig_of(fake), Deadline.after(10)) is True
+    fake.machine.lost = True
+    with pytest.raises(LostVMError):
+        guest_exit.await_end(rig_of(fake), Deadline.after(10))
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "prelaunch", "shutdown", "internal-error"])
+def test_given_up_is_what_qemu_calls_an_internal_error(status: str) -> None:
+    qmp = SimpleNamespace(execute=lambda *_: {"status": status})
+    assert guest_exit.is_given_up(rig_of(SimpleNamespace(qmp=qmp, deadline=None))) is (status == "internal-error")
+
+
+def test_a_guest_that_has_ended_is_not_given_up() -> None:
+    def broken(*_: object) -> None:
+        raise LostVMError("QMP broke off")
+
+    assert not guest_exit.is_given_up(rig_of(SimpleNamespace(qmp=SimpleNamespace(execute=broken), deadline=None)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "printed", "how"),
+    [
+        (
+            "internal_error",
+            "qemu: a warning\nKVM internal error. Suberror: 1\nemulation failure\nRAX=0000000000000008\n",
+            "KVM_EXIT_INTERNAL_ERROR on vCPU 1: KVM internal error. Suberror: 1, emulation failure",
+        ),
+        (
+            "internal_error",
+            "KVM internal error. Suberror: 1\nemulation failure\nRAX=0\nKVM internal error. Suberror: 3\nextra data",
+            "KVM_EXIT_INTERNAL_ERROR on vCPU 1: KVM internal error. Suberror: 3",
+        ),
+        (
+            "fail_entry",
+            "KVM: entry failed, hardware error 0x80000021\n",
+            "KVM_EXIT_FAIL_ENTRY on vCPU 1: KVM: entry failed, hardware error 0x80000021",
+        ),
+        (
+            "run_failed",
+            "error: kvm run failed Input/output error\n",
+            "KVM_RUN failed on vCPU 1: error: kvm run failed Input/output error",
+        ),
+        ("internal_error", "", "KVM_EXIT_INTERNAL_ERROR on vCPU 1: QEMU did not say why"),
+    ],
+)
+def test_how_kvm_gave_a_guest_up(kind: str, printed: str, how: str) -> None:
+    since = [
+        HookEvent(1.0, "internal_error", vcpu=0),
+        HookEvent(2.0, kind, vcpu=1),
+        HookEvent(2.1, "first_run", vcpu=1),
+    ]
+    assert guest_exit.of_given_up(since, printed) == how
+
+
+def test_what_qemu_calls_an_internal_error_must_be_one_to_the_hook() -> None:
+    with pytest.raises(LabError, match="no KVM_RUN that ended so"):
+        guest_exit.of_given_up([HookEvent(1.0, "first_run", vcpu=0)], "KVM internal error. Suberror: 1\n")

@@ -1,0 +1,180 @@
+"""A matrix as a full run leaves it, invented: the real promises on ten kernels, with everything that can happen.
+
+PYTHONPATH=tooling python selftests/fakes/bigmatrix.py FOLDER    # writes FOLDER/matrix.html with all that belongs to it
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cpuidlab.base.paths import PROJECT
+from cpuidlab.experiment.observation import ACCEPTED, Fate, GuestReport, Observation, VcpuAnswer, to_json
+from cpuidlab.judge.eras import Era, era, predict
+from cpuidlab.judge.expectations import changed, identical, never_run, pending, same_everywhere, untouched, with_l2
+from cpuidlab.judge.verdict import Expectation, Verdict, judge
+from cpuidlab.kvm.kmsg import Record, to_text
+from cpuidlab.kvm.warning import WARNING_LINES
+from cpuidlab.report.matrix import Cell
+from cpuidlab.report.promise_titles import question_of, words_of
+from cpuidlab.report.write import write_all
+
+HEADER = {
+    "carrier": "Linux 6.1.0-48-amd64 on this machine",
+    "hosts": "10 kernels, named above their columns",
+    "guest": "6.1.0-56-cloud-amd64",
+    "emulator": "QEMU emulator version 7.2.22",
+    "accelerator": "tcg",
+    "rigs": "frozen once, thawed for every test",
+    "date": "2026-11-22 03:12:46 +0000",
+    "duration": "1012 s",
+}
+PAGINGS = ("npt", "shadow")
+SICK = GuestReport(False, ("oops: Oops: 0009 [#1] PREEMPT SMP NOPTI",))
+
+
+@dataclass(frozen=True)
+class Host:
+    """One kernel: `says` is the era by version or patch, `does` the one it really behaves like."""
+
+    label: str
+    release: str
+    says: Era
+    does: Era
+
+
+def host(label: str, release: str, does: str = "", says: str = "") -> Host:
+    predicted = era(says) if says else predict(release)
+    return Host(label, release, predicted, era(does) if does else predicted)
+
+
+HOSTS = (
+    host("7.3", "7.3.1-cloud-amd64"),
+    host("5.10", "5.10.0-46-cloud-amd64"),
+    host("5.10+warning", "5.10.0-46-cloud-amd64", says="warn"),
+    host("6.1", "6.1.0-56-cloud-amd64"),
+    host("6.12", "6.12.107+deb13-cloud-amd64"),
+    host("6.16", "6.16.12+deb13-cloud-amd64"),
+    host("6.17", "6.17.13+deb13-cloud-amd64"),
+    host("6.18", "6.18.15+deb13-cloud-amd64"),
+    host("6.18.2", "6.18.2+deb13-cloud-amd64", does="forbid-changed"),  # the mend of 6.18.3, backported
+    host("7.2", "7.2.4-cloud-amd64"),
+)
+# what goes wrong, by host, paging and case
+UNTESTED = (("7.2", "shadow", "under_load"), ("7.3", "npt", "replug"))
+LOST = {("6.12", "npt", "changes/smep_off"), ("6.12", "shadow", "live/identical"), ("7.2", "npt", "host_log/burst")}
+SKIPPED = {(one.label, paging, "changes/la57_off") for one in HOSTS for paging in PAGINGS}
+BROKEN = {("7.3", "shadow", "identical/after_get"), ("7.3", "npt", "has_run_stays/after_init")}
+
+
+def cases() -> Iterator[tuple[str, str, str]]:
+    """Case, class and route of every test there is, by their source."""
+    for path in sorted(PROJECT.glob("tests/test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if not isinstance(node, ast.ClassDef):
+                continue
+            stem = path.stem.removeprefix("test_")
+            route = "replug" if stem == "replug" else "hook"
+            for test in node.body:
+                if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+                    yield f"{stem}/{test.name.removeprefix('test_')}", node.name, route
+
+
+def expected(case: str, of: Era, paging: str) -> Expectation:
+    """About what the tests expect; good enough to look at."""
+    group, _, test = case.partition("/")
+    question = question_of(case)
+    if group == "failed_calls":
+        return same_everywhere({"bad_pointer": "EFAULT", "bad_entries": "EFAULT"}.get(test, "E2BIG"), "before")(of)
+    if case == "before_run/with_nested_state":
+        return with_l2(of)
+    if question == "before":
+        dies = test == "guest_brings_up_a_narrower_cpu"
+        return replace(never_run(of), guest="dies" if dies else "stable")
+    if question != "changed":
+        return {"same": identical(2), "pending": pending(2)}.get(question or "", untouched)(of)
+    deadly = test in ("maxphyaddr_32_below_ram", "one_of_two_above_ram")
+    promised, shadows = changed(2, deadly)(of), of.lines and paging == "shadow"
+    if group == "missed_fault":
+        promised = replace(promised, notes=("missed fault", "then fault") if shadows else ("no fault", "then no fault"))
+    if group == "released_fault" and shadows:
+        promised = replace(promised, notes=("harmless", "then killed"), guest="harmed")
+    if case == "replug/other_features" and of.changed != ACCEPTED:
+        promised = replace(promised, guest="dies", model=None)
+    return replace(promised, notes=("load verified",)) if group == "under_load" else promised
+
+
+def observed(promised: Expectation, paging: str) -> Observation:
+    """What a kernel that keeps this promise shows."""
+    log = [Record(4, 0, n, 28.4 + n / 100, text) for n, text in enumerate(WARNING_LINES * promised.lines)]
+    hang = "hangs: vCPU 0 does not get past RIP ffffffffa0c73914 (CPL 0), 12 of 12 looks"
+    dead = Fate(False, hang if paging == "shadow" else "triple fault (KVM_EXIT_SHUTDOWN)", 0.4, 0)
+    if promised.guest == "dies" and promised.answer == "EINVAL":
+        dead = Fate(False, "QEMU died: kvm_init_vcpu: kvm_arch_init_vcpu failed (1): Invalid argument", None, 1)
+    sick = promised.guest == "harmed"
+    return Observation(
+        answers=tuple(VcpuAnswer(vcpu, promised.answer) for vcpu in (0, 1)) if promised.answer else (),
+        model=promised.model if promised.guest != "dies" else None,
+        host_log=tuple(log),
+        guest=None if promised.guest in (None, "dies") else SICK if sick else GuestReport(True),
+        fate=dead if promised.guest == "dies" else Fate(True),
+        notes=promised.notes or (),
+    )
+
+
+def cell_of(one: Host, paging: str, case: str, test: str, route: str) -> tuple[Cell, Observation | None]:
+    """One cell and what was seen for it."""
+    folder = f"test-results/{case.replace('/', '.')}-{one.label}-{paging}/data"
+    plain = Cell(
+        case, one.label, one.release, paging, route, "tcg", one.says.name, one.does.name, "", Verdict.PASS, "", folder
+    )
+    name = f"test_{case.partition('/')[0]}.py:{test}.test_{case.partition('/')[2]}"
+    rerun = f".venv/bin/avocado run tests/{name} --hosts {one.label} --paging {paging}"
+    place = (one.label, paging, case)
+    if place in LOST:
+        text = f"waited 12.0 s in vain for SSH to the guest on {one.label}-{paging}; rerun: {rerun}"
+        return replace(plain, probed="", verdict=Verdict.ERROR, reason=text), None
+    if place in SKIPPED:
+        return replace(plain, probed="", verdict=Verdict.SKIP, reason="this CPU model has no la57"), None
+    promised = expected(case, one.does, paging)
+    if place in BROKEN:
+        promised = replace(promised, answer="EBUSY" if promised.answer == ACCEPTED else ACCEPTED)
+    seen = observed(promised, paging)
+    judged = judge(lambda of: expected(case, of, paging), one.says, one.does, seen, promise=words_of(case), rerun=rerun)
+    return replace(plain, observed=seen.word, verdict=judged.verdict, reason=judged.reason), seen
+
+
+def big() -> tuple[tuple[Cell, Observation | None], ...]:
+    """All the cells, each with what was seen."""
+    return tuple(
+        cell_of(one, paging, case, test, route)
+        for case, test, route in cases()
+        for one in HOSTS
+        for paging in PAGINGS
+        if not any((one.label, paging) == place[:2] and case.startswith(place[2]) for place in UNTESTED)
+    )
+
+
+def save(folder: Path) -> tuple[Cell, ...]:
+    """Write the evidence of every cell as a run does; return the cells."""
+    for cell, seen in big():
+        data = folder / cell.evidence
+        data.mkdir(parents=True, exist_ok=True)
+        (data / "rerun.txt").write_text(f"avocado run {cell.case} --hosts {cell.host} --paging {cell.paging}\n")
+        if seen is None:
+            (data / "lab-failure.txt").write_text(f"{cell.reason}\n\n[119] Child connection from 10.0.2.2:56190\n")
+            continue
+        (data / "observation.json").write_text(to_json(seen))
+        (data / "host-log.txt").write_text(to_text(seen.host_log))
+        line = "leaf 0x80000008 EAX: 0x00003028 -> 0x00003024 (maxphyaddr 40 -> 36)"
+        diff = line if seen.model == "asked" and "maxphyaddr" in cell.case else "unchanged"
+        (data / "models-diff.txt").write_text("".join(f"vCPU {vcpu}: {diff}\n" for vcpu in (0, 1)))
+    return tuple(cell for cell, _ in big())
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    cells = save(target)
+    write_all(cells, target, header=HEADER, planned=[(one.label, paging) for one in HOSTS for paging in PAGINGS])
+    print(f"{len(cells)} cells: {target / 'matrix.html'}, {(target / 'matrix.html').stat().st_size} bytes")

@@ -1,0 +1,186 @@
+"""Mirrors found in apt's sources, and what is done with apt's answers; apt itself is not run."""
+
+import os
+from pathlib import Path
+
+import pytest
+from cpuidlab.base import command
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.kernels import aptfetch, mirrors
+from cpuidlab.kernels.aptfetch import Suite
+
+DEB822 = """\
+# a comment
+Types: deb deb-src
+URIs: http://main.example/debian/
+Suites: bookworm bookworm-updates
+Components: main contrib
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://security.example/debian-security
+Suites: bookworm-security
+Components: main
+
+Types: deb
+Enabled: no
+URIs: http://off.example/debian
+Suites: trixie trixie-updates trixie-backports
+Components: main
+
+Types: deb
+URIs: http://vendor.example/tool
+Suites: bookworm bookworm-updates bookworm-backports
+Components: stable
+"""
+ONE_LINE = """\
+# deb http://comment.example/debian trixie main
+deb [arch=amd64 signed-by=/k.gpg] http://main.example/debian trixie main non-free-firmware # note
+deb http://security.example/debian-security/ trixie-security main
+deb http://vendor.example/apt vendor-bookworm main
+"""
+UBUNTU = """\
+Types: deb
+URIs: http://ubuntu.example/ubuntu
+Suites: noble noble-updates noble-backports noble-security
+Components: main universe
+"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for variable in mirrors.VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
+
+
+def apt_folder(root: Path, name: str, text: str) -> Path:
+    (root / "sources.list.d").mkdir()
+    (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("sources.list.d/debian.sources", DEB822), ("sources.list", ONE_LINE)], ids=["deb822", "list"]
+)
+def test_mirrors_of_this_machine(tmp_path: Path, name: str, text: str) -> None:
+    folder = apt_folder(tmp_path, name, text)
+    assert mirrors.mirror("main", folder) == "http://main.example/debian"
+    assert mirrors.mirror("security", folder) == "http://security.example/debian-security"
+
+
+def test_ubuntu_asks_for_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = apt_folder(tmp_path, "sources.list.d/ubuntu.sources", UBUNTU)
+    with pytest.raises(UsageError, match="set CPUIDLAB_MIRROR to"):
+        mirrors.mirror("main", folder)
+    with pytest.raises(UsageError, match="set CPUIDLAB_SECURITY_MIRROR to"):
+        mirrors.mirror("security", folder)
+    monkeypatch.setenv("CPUIDLAB_MIRROR", "http://given.example/debian")
+    assert mirrors.mirror("main", folder) == "http://given.example/debian"
+
+
+class Apt:
+    """Stands for apt-get and apt-cache: notes each command and answers from a table."""
+
+    def __init__(self) -> None:
+        self.lines: list[list[str]] = []
+        self.fails = ""
+
+    def run(self, line: list[str], **options: object) -> str:
+        self.lines.append(line)
+        if "download" in line:
+            (Path(str(options["cwd"])) / "linux-a_2-1_amd64.deb").touch()
+        if "--download-only" in line:
+            folder = next(word for word in line if word.startswith("Dir::Cache::archives=")).partition("=")[2]
+            (Path(folder) / "gcc-14_14-1_amd64.deb").touch()
+        if "update" in line and self.fails:
+            raise LabError("apt-get failed", evidence=self.fails)
+        if "pkgnames" in line:
+            return "linux-b\nlinux-a\n"
+        if "madison" in line:
+            return (
+                "   linux-a | 2-1 | http://m x/main amd64 Packages\n"
+                "   linux-a | 1-1 | http://m x/main amd64 Packages\n"
+                "   linux-a | 2-1 | http://m x/main Sources\n"
+            )
+        return ""
+
+
+@pytest.fixture
+def apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Apt:
+    monkeypatch.setenv("CPUIDLAB_MIRROR", "http://given.example/debian")
+    monkeypatch.setattr(aptfetch, "KEYRING", tmp_path)
+    fake = Apt()
+    monkeypatch.setattr(command, "run", fake.run)
+    return fake
+
+
+SUITE = Suite("trixie", "main")
+
+
+def test_list_is_asked_for_once_a_day(apt: Apt) -> None:
+    assert aptfetch.packages(SUITE) == {"linux-a": ["2-1", "1-1"]}
+    asked = len(apt.lines)
+    assert aptfetch.packages(SUITE) == {"linux-a": ["2-1", "1-1"]}
+    assert len(apt.lines) == asked
+    listing = SUITE.folder / "packages.json"
+    os.utime(listing, (0, 0))
+    aptfetch.packages(SUITE)
+    assert len(apt.lines) == 2 * asked
+    aptfetch.packages(SUITE, max_age=0)
+    assert len(apt.lines) == 3 * asked
+
+
+def test_sources_name_the_mirror_and_the_keyring(apt: Apt, tmp_path: Path) -> None:
+    aptfetch.packages(SUITE)
+    text = (SUITE.folder / "suite.sources").read_text()
+    assert "URIs: http://given.example/debian\nSuites: trixie\n" in text
+    assert f"Signed-By: {tmp_path}\n" in text
+    assert "trusted" not in text.lower()
+
+
+def test_only_an_ended_suite_may_be_past_its_date(apt: Apt) -> None:
+    for ended in (False, True):
+        suite = Suite(f"suite-{ended}", "main", ended)
+        aptfetch.packages(suite)
+        assert ("Check-Valid-Until" in (suite.folder / "apt.conf").read_text()) is ended
+
+
+def test_offline_goes_on_with_the_old_list(apt: Apt, capsys: pytest.CaptureFixture[str]) -> None:
+    aptfetch.packages(SUITE)
+    apt.fails = "W: less\nE: Failed to fetch http://x  Could not connect\nE: more"
+    assert aptfetch.packages(SUITE, max_age=0) == {"linux-a": ["2-1", "1-1"]}
+    assert "Could not connect" in capsys.readouterr().err
+
+
+def test_offline_without_a_list_is_one_clear_line(apt: Apt) -> None:
+    apt.fails = "Err:1 http://x trixie\nE: Failed to fetch http://x  Could not connect\n"
+    with pytest.raises(LabError, match=r"trixie .*: Failed to fetch .* connect; check the network or set CPUIDLAB_MI"):
+        aptfetch.packages(SUITE)
+
+
+def test_missing_keyring_says_what_to_install(apt: Apt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(aptfetch, "KEYRING", tmp_path / "none")
+    with pytest.raises(UsageError, match="apt-get install debian-archive-keyring"):
+        aptfetch.packages(SUITE)
+    assert apt.lines == []
+
+
+def test_fetch_asks_for_exact_versions_and_leaves_no_debs(apt: Apt, tmp_path: Path) -> None:
+    aptfetch.packages(SUITE)
+    aptfetch.fetch(SUITE, {"linux-a": "2-1"}, tmp_path / "out")
+    download, unpack = apt.lines[-2:]
+    assert download[-2:] == ["download", "linux-a=2-1"]
+    assert unpack[:2] == ["dpkg-deb", "-x"] and unpack[-1] == str(tmp_path / "out")
+    assert [path.name for path in tmp_path.glob("out*")] == ["out"]
+
+
+def test_whole_asks_the_mirror_anew_and_unpacks_what_comes(apt: Apt, tmp_path: Path) -> None:
+    aptfetch.packages(SUITE)
+    apt.lines.clear()
+    aptfetch.fetch_whole(SUITE, ["gcc-14", "make"], tmp_path / "out")
+    assert any("update" in line for line in apt.lines)
+    install, unpack = apt.lines[-2:]
+    assert install[-3:] == ["install", "gcc-14", "make"] and "--no-install-recommends" in install
+    assert unpack[:2] == ["dpkg-deb", "-x"] and unpack[-1] == str(tmp_path / "out")
+    assert [path.name for path in tmp_path.glob("out*")] == ["out"]

@@ -1,0 +1,248 @@
+"""What changed between two matrices: which group each change is in, the exit code, and bad files."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import bigmatrix
+import pytest
+from cpuidlab.commands import cli
+from cpuidlab.judge.verdict import Verdict
+from cpuidlab.report.compare import ORDER, Changes, compare
+from cpuidlab.report.compare_text import text, told
+from cpuidlab.report.matrix import Cell, write
+from cpuidlab.report.write import write_all
+
+BIG = tuple(cell for cell, _ in bigmatrix.big())
+GROUPS = (
+    "moved", "worse", "better", "outcome", "lost", "regained", "new_hosts", "lost_hosts", "new_promises",
+    "gone_promises",
+)  # fmt: skip
+ONE = ("6.1", "npt", "after_run/identical")
+
+Edit = Callable[[Cell], Cell | None]
+
+
+def edited(place: tuple[str, ...], edit: Edit) -> list[Cell]:
+    """The big matrix with the cells of a host, a paging mode and a case edited, or left out where that gives None."""
+    made = (
+        edit(cell) if (cell.host, cell.paging, cell.case)[: len(place)] == place else cell
+        for cell in BIG
+    )  # fmt: skip
+    return [cell for cell in made if cell is not None]
+
+
+def to(verdict: str, observed: str = "refused EINVAL") -> Edit:
+    return lambda cell: replace(cell, verdict=Verdict(verdict), observed=observed, reason="why")
+
+
+def gone(_: Cell) -> None:
+    return None
+
+
+def counts(changes: Changes) -> dict[str, int]:
+    """How many changes are in each group that has any."""
+    return {name: len(getattr(changes, name)) for name in GROUPS if getattr(changes, name)}
+
+
+def test_nothing_changed_and_the_order_of_cells_is_no_change() -> None:
+    changes = compare(BIG, BIG[::-1])
+    assert counts(changes) == {}
+    assert changes.marked == frozenset()
+    assert text(told(changes)).startswith("Nothing got worse. Compared: ")
+
+
+def test_verdicts_have_an_order_and_each_step_has_a_reason() -> None:
+    assert list(ORDER) == [Verdict.PASS, Verdict.WARN, Verdict.KNOWN, Verdict.FAIL]
+    assert all(ORDER.values())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "group"),
+    [
+        ("PASS", "WARN", "worse"), ("PASS", "KNOWN", "worse"), ("PASS", "FAIL", "worse"), ("WARN", "KNOWN", "worse"),
+        ("WARN", "FAIL", "worse"), ("KNOWN", "FAIL", "worse"), ("FAIL", "PASS", "better"), ("KNOWN", "PASS", "better"),
+        ("KNOWN", "WARN", "better"), ("WARN", "PASS", "better"), ("FAIL", "KNOWN", "better"),
+        ("PASS", "ERROR", "lost"), ("FAIL", "ERROR", "lost"), ("PASS", "SKIP", "lost"), ("KNOWN", "SKIP", "lost"),
+        ("ERROR", "PASS", "regained"), ("SKIP", "WARN", "regained"), ("ERROR", "KNOWN", "regained"),
+        ("ERROR", "FAIL", "worse"), ("SKIP", "FAIL", "worse"), ("ERROR", "SKIP", None), ("ERROR", "ERROR", None),
+        ("PASS", "PASS", None), ("FAIL", "FAIL", None),
+    ],
+)  # fmt: skip
+def test_each_change_is_in_its_group(before: str, after: str, group: str | None) -> None:
+    changes = compare(edited(ONE, to(before)), edited(ONE, to(after)))
+    assert counts(changes) == ({group: 1} if group else {})
+    assert changes.marked == ({(ONE[2], *ONE[:2])} if group else frozenset())
+
+
+def test_a_cell_that_is_no_longer_there_is_lost_and_one_that_comes_back_is_no_promise_kept_or_broken() -> None:
+    assert counts(compare(BIG, edited(ONE, gone))) == {"lost": 1}
+    assert counts(compare(edited(ONE, gone), BIG)) == {"regained": 1}
+    assert counts(compare(edited(ONE, gone), edited(ONE, to("FAIL")))) == {"worse": 1}
+
+
+def test_another_outcome_is_not_worse() -> None:
+    changes = compare(BIG, edited(ONE, to("PASS", "warned")))
+    assert counts(changes) == {"outcome": 1}
+    assert "after_run/identical (hook): PASS silent -> PASS warned, on 6.1 npt (same kernel)" in text(told(changes))
+
+
+def test_a_kernel_that_moved_is_named_with_both_builds() -> None:
+    moved = edited(("6.1",), lambda cell: replace(cell, release="6.1.0-57-cloud-amd64", probed="warn"))
+    changes = compare(BIG, moved)
+    assert counts(changes) == {"moved": 1}
+    said = text(told(changes))
+    assert "6.1: 6.1.0-56-cloud-amd64 -> 6.1.0-57-cloud-amd64; a probe showed forbid-changed, now warn" in said
+    assert "Moved: 6.1." in said
+    lost = edited(("6.1",), lambda cell: replace(cell, release="", probed=""))
+    assert counts(compare(BIG, lost)) == {}  # what nobody learned is no move
+
+
+def test_in_a_kernel_that_did_not_move_that_is_said() -> None:
+    worse = edited(ONE, to("FAIL"))
+    assert "on 6.1 npt (same kernel): why" in text(told(compare(BIG, worse)))
+    moved = [replace(cell, release="6.1.99") if cell.host == "6.1" else cell for cell in worse]
+    assert "on 6.1 npt: why" in text(told(compare(BIG, moved)))
+
+
+def test_hosts_and_paging_modes_come_and_go() -> None:
+    assert counts(compare(BIG, edited(("7.2",), gone))) == {"lost_hosts": 2}
+    assert counts(compare(BIG, edited(("7.2", "shadow"), gone))) == {"lost_hosts": 1}
+    changes = compare(edited(("7.3", "npt"), gone), BIG)
+    assert counts(changes) == {"new_hosts": 1}
+    assert re.search(r"  7\.3 npt: \d+ PASS, 1 FAIL, 1 SKIP", text(told(changes)))
+    assert "No longer known: all of 7.2 npt+shadow." in text(told(compare(BIG, edited(("7.2",), gone))))
+
+
+def test_promises_come_and_go_and_what_fails_in_a_new_one_is_said_but_is_not_worse() -> None:
+    more = [*BIG, *(replace(cell, case="who/new", verdict=Verdict.FAIL) for cell in BIG if cell.case == ONE[2])]
+    changes = compare(BIG, more)
+    assert counts(changes) == {"new_promises": 1}
+    assert "who/new (hook): 20 FAIL" in text(told(changes))
+    assert counts(compare(more, BIG)) == {"gone_promises": 1}
+
+
+def test_a_test_that_was_lost_before_it_told_its_route_stands_in_its_row() -> None:
+    lost = edited(ONE, lambda cell: replace(cell, route="", verdict=Verdict.ERROR, observed=""))
+    assert counts(compare(BIG, lost)) == {"lost": 1}
+    every = [replace(cell, route="") if cell.case == ONE[2] else cell for cell in BIG]
+    assert counts(compare(BIG, every)) == counts(compare(every, BIG)) == {}
+
+
+def test_the_same_change_in_many_places_is_one_line() -> None:
+    changes = compare(BIG, edited(("6.12",), to("FAIL", "silent, guest died")))
+    said = text(told(changes))
+    assert len(changes.worse) > 100
+    assert said.startswith(f"{len(changes.worse)} cells got worse, on 6.12.")
+    assert (
+        "after_run/identical (hook): PASS silent -> FAIL silent, guest died, on 6.12 npt+shadow (same kernel): why"
+        in said
+    )
+
+
+def test_where_nothing_can_be_compared_that_is_said() -> None:
+    assert text(told(compare((), BIG))).startswith("Nothing could be compared: ")
+
+
+# the command
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    (tmp_path / "new").mkdir()
+    write(BIG, tmp_path / "old.json")
+    write(BIG, tmp_path / "new/matrix.json")
+    return tmp_path / "old.json", tmp_path / "new/matrix.json"
+
+
+def ran(*words: Path | str) -> int:
+    return cli.main(["compare", *map(str, words)])
+
+
+def test_exit_codes(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = files
+    assert ran(old, new) == 0
+    write(edited(ONE, to("FAIL")), new)
+    assert ran(old, new) == 1
+    assert ran(new, old) == 0
+    write(edited(ONE, to("ERROR", "")), new)
+    assert ran(old, new) == 0
+    write(edited(("6.1",), gone), new)
+    assert ran(old, new) == 0
+    assert capsys.readouterr().err == ""
+
+
+GOOD = asdict(BIG[0])
+BAD = {
+    "empty": b"", "half": b'{"schema": 1, "cells": [', "binary": bytes(range(256)), "deep": b"[" * 100_000,
+    "a bomb of digits": b'{"schema": ' + b"9" * 5000 + b', "cells": []}', "null": b"null", "list": b"[]",
+    "no cells": b'{"schema": 1}', "cells that are none": b'{"schema": 1, "cells": 7}', "bom": b"\xef\xbb\xbf{}",
+    "another schema": b'{"schema": 2, "cells": []}', "schema of text": b'{"schema": "1", "cells": []}',
+    "not a number": b'{"schema": NaN, "cells": []}', "more": b'{"schema": 1, "cells": [], "more": 1}',
+    "a cell that is none": b'{"schema": 1, "cells": [[]]}', "a cell without keys": b'{"schema": 1, "cells": [{}]}',
+    "a cell of numbers": json.dumps({"schema": 1, "cells": [GOOD | {"host": 6.1}]}).encode(),
+    "a verdict that is none": json.dumps({"schema": 1, "cells": [GOOD | {"verdict": "pass"}]}).encode(),
+    "half a character": json.dumps({"schema": 1, "cells": [GOOD | {"host": "\ud800"}]}).encode(),
+    "utf-16": json.dumps({"schema": 1, "cells": [GOOD]}).encode("utf-16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_one_line_and_exit_2(
+    name: str, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = files
+    new.write_bytes(BAD[name])
+    for words in ((old, new), (new, old)):
+        assert ran(*words) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith("cpuidlab: ")
+        assert str(new) in said.err
+        assert said.err.count("\n") == 1
+        assert len(said.err) < 500
+        assert said.out == ""
+
+
+def test_files_that_cannot_be_read_or_written_are_one_line_and_exit_2(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = files
+    for words in (
+        (old, new.parent), (old, new.parent / "gone.json"), (old, old / "below"),
+        (old, new, "--html", new.parent), (old, new, "--html", new.parent / "gone/page.html"),
+    ):  # fmt: skip
+        assert ran(*words) == 2
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1)
+        assert said.err.startswith("cpuidlab: cannot ")
+
+
+def test_control_characters_do_not_reach_a_terminal(
+    files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = files
+    write([*BIG, replace(BIG[0], host="\x1b[31mred\nline\x07")], new)
+    assert ran(old, new) == 0
+    said = capsys.readouterr().out
+    assert "red line" in said
+    assert all(sign.isprintable() or sign == "\n" for sign in said)
+
+
+def test_the_page_of_a_comparison_leads_to_the_evidence_from_wherever_it_lies(files: tuple[Path, Path]) -> None:
+    old, new = files
+    cells = bigmatrix.save(new.parent)
+    worse = [replace(cell, verdict=Verdict.FAIL) if cell.case == ONE[2] else cell for cell in cells]
+    write_all(worse, new.parent, header=bigmatrix.HEADER, planned=[("9.9", "npt")])
+    page = new.parent.parent / "page.html"
+    assert ran(old, new, "--html", page) == 1
+    text = page.read_text()
+    for words in ("20 cells got worse", "1012 s", 'data-host="9.9"', "What changed since last time", "hangs: vCPU 0"):
+        assert words in text
+    assert f'href="new/{cells[0].evidence}"'.replace("+", "%2B") in text
+    (new.parent / "matrix-header.json").unlink()
+    assert ran(old, new, "--html", page) == 1
+    for garbled in ("{", "[]", '{"header": 1, "planned": []}', '{"header": {}, "planned": [1]}'):
+        (new.parent / "matrix-header.json").write_text(garbled)
+        assert ran(old, new, "--html", page) == 2

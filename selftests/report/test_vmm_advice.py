@@ -1,0 +1,107 @@
+"""What a VMM may do, and where each kernel stands, on a matrix in which everything happens."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import bigmatrix
+import pytest
+from cpuidlab.judge.verdict import Verdict
+from cpuidlab.report.host_era import Standing, standings
+from cpuidlab.report.matrix import Cell
+from cpuidlab.report.vmm_advice import Advice, advice, leads
+
+BIG = tuple(cell for cell, _ in bigmatrix.big())
+
+
+def only(host: str, *without: str) -> list[Cell]:
+    return [cell for cell in BIG if cell.host == host and not cell.case.startswith(without)]
+
+
+def advised(cells: Sequence[Cell]) -> Advice:
+    (one,) = advice(cells)
+    return one
+
+
+def standing(cells: Sequence[Cell]) -> Standing:
+    (one,) = standings(cells)
+    return one
+
+
+def test_the_page_says_where_cpuid_must_not_be_set_again() -> None:
+    found = {rule.key: hosts for rule, hosts in leads(advice(BIG)).items()}
+    assert found == {
+        "never": ("6.16", "6.17", "7.3"),  # of 7.3 the big matrix has a refusal that no version promises
+        "same": ("6.1", "6.12", "6.18.2", "6.18", "7.2"),
+        "warned": ("5.10+warning",),
+        "silent": ("5.10",),
+    }
+
+
+def test_what_happens_is_told() -> None:
+    told = {one.host: one for one in advice(BIG)}
+    assert "after a reset, and the CPUID that KVM then reports is wrong" in told["6.16"].same
+    assert told["6.1"].same == "Yes: what it has is accepted."
+    assert told["6.1"].changed.startswith("No: refused with EINVAL; the guest goes on")
+    assert "the refusal ends QEMU and the guest: “other features”" in told["6.1"].changed
+    assert "The guest died of it in “maxphyaddr 32 below ram”" in told["5.10"].changed
+    assert "missed a page fault" in told["5.10+warning"].changed
+    assert "Not so in “after init”." in told["7.3"].changed
+    assert told["7.3"].same == "Not always: refused with EBUSY in “after get”."
+    assert told["5.10"].before.startswith("Yes: any")
+    assert "L2" not in told["6.18"].before
+    assert "times. But another one is refused with EINVAL while L2 is active in the vCPU." in told["7.2"].before
+
+
+def test_a_defect_that_was_not_tested_is_not_forgotten() -> None:
+    one = advised(only("6.16", "false_refusal"))
+    assert one.rule.key == "never"
+    assert one.same.endswith("known to refuse it at times, after a reset for one; not tested here.")
+    assert advised(only("6.18.2", "false_refusal")).rule.key == "same"  # a probe says that it is mended
+
+
+def test_where_too_little_was_tested_nothing_is_said() -> None:
+    lost = [replace(cell, verdict=Verdict.ERROR, observed="") for cell in only("6.1")]
+    for cells in (lost, [cell for cell in BIG if cell.case == "untouched/nothing_changed" and cell.host == "6.1"]):
+        one = advised(cells)
+        assert (one.rule.key, one.before, one.same, one.changed) == ("unknown", *["not tested"] * 3)
+    (planned,) = advice((), planned=[("6.1", "npt")])
+    assert (planned.host, planned.rule.key) == ("6.1", "unknown")
+
+
+def test_an_error_is_no_answer() -> None:
+    cells = only("6.1")
+    broken = replace(cells[2], case="live/identical", observed="refused EINVAL", verdict=Verdict.ERROR)
+    assert advised([*cells, broken]).rule.key == "same"
+    assert advised([*cells, replace(broken, verdict=Verdict.FAIL)]).rule.key == "never"
+
+
+def test_three_answers_side_by_side() -> None:
+    found = {one.host: one for one in standings(BIG)}
+    assert list(found) == ["5.10", "5.10+warning", "6.1", "6.12", "6.16", "6.17", "6.18.2", "6.18", "7.2", "7.3"]
+    for host, one in found.items():
+        wanted = next(host_ for host_ in bigmatrix.HOSTS if host_.label == host)
+        assert (one.predicted, one.probed, one.seen) == (wanted.says.name, wanted.does.name, wanted.does.name)
+        assert bool(one.note) == (wanted.says is not wanted.does)
+    assert found["6.18.2"].note == "a backport: as Linux from 6.18.3 until 7.0 (e2b43fb25243)"
+    assert found["7.3"].told == f"forbid-changed-l2, {found['7.3'].asked - 2} of {found['7.3'].asked} cells"
+    assert found["7.3"].meaning == "they agree, but not in every cell"
+
+
+@pytest.mark.parametrize(
+    ("says", "note"),
+    [
+        ("silent", "a backport: as Linux from 5.14 until 5.16 (63f5a1909f9e)"),
+        ("forbid-changed", "as Linux from 5.14 until 5.16, before feb627e8d6f6"),
+        ("warn", ""),
+        ("an era of another release", ""),
+        ("", ""),
+    ],
+)
+def test_what_it_means_that_they_differ(says: str, note: str) -> None:
+    cells = [replace(cell, predicted=says, probed="") for cell in only("5.10+warning")]
+    assert (standing(cells).seen, standing(cells).note) == ("warn", note)
+
+
+def test_eras_that_the_tests_cannot_tell_apart_are_the_predicted_one() -> None:
+    for host in ("6.16", "7.2"):
+        assert standing(only(host, "false_refusal")).seen == standing(only(host)).predicted

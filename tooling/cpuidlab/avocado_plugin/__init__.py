@@ -1,0 +1,1 @@
+"""Let Avocado run the tests: base test, options, variants, scheduling, results."""

@@ -1,0 +1,172 @@
+"""What a job is to test: hosts and paging modes out of the user's words, and the rigs that they need, made ready."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cpuidlab.avocado_plugin import all_hosts, rig_scheduler
+from cpuidlab.avocado_plugin.rig_scheduler import Ahead, Slots, Work
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.parallel import rigs_at_once
+from cpuidlab.base.progress import say
+from cpuidlab.experiment.ask_kernel import probe
+from cpuidlab.judge import eras, prediction
+from cpuidlab.kernels.host_spec import parse
+from cpuidlab.report.matrix import Place
+from cpuidlab.rig.guest_config import PROFILES
+from cpuidlab.rig.host_config import PAGINGS, Setup, setup
+from cpuidlab.rig.snapshots import guest_frozen, host_frozen
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One host in one paging mode. `host` is the spec as the user wrote it; `era` overrides the prediction, if set."""
+
+    setup: Setup
+    host: str
+    era: str
+
+    @property
+    def name(self) -> str:
+        """How the variant shows in test ids, such as `5.10+warning-npt`."""
+        return self.setup.name
+
+    @property
+    def place(self) -> Place:
+        """Its column in the matrix."""
+        return self.setup.kernel.label, self.setup.paging
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All variants of a job, host by host; with `cold` every test boots its own rig. `eras` is the user's table of
+    releases and their eras, "" for the one that need not exist. `left_out` are the hosts of `all` whose kernels cannot
+    be had today, with the reason."""
+
+    variants: tuple[Variant, ...]
+    cold: bool
+    eras: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The columns of the matrix."""
+        return tuple(variant.place for variant in self.variants)
+
+    def at(self, place: Place) -> Setup | None:
+        """The setup that is tested at that place."""
+        return next((variant.setup for variant in self.variants if variant.place == place), None)
+
+
+def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str = "") -> Plan:
+    """The plan that comma-separated host specs and paging modes stand for; kernels are fetched or built as needed.
+
+    `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`). Raises
+    UsageError where the user asks for something that there is not, LabError where a kernel cannot be had.
+    """
+    asked, pagings = split_hosts(hosts), _words(paging)
+    for words, option in ((asked, "--hosts"), (pagings, "--paging")):
+        if not words:
+            raise UsageError(f"{option} names nothing to test")
+    for spec in asked:
+        if spec != all_hosts.ALL:
+            parse(spec)
+    unknown = [mode for mode in pagings if mode not in PAGINGS]
+    if unknown:
+        raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {' and '.join(PAGINGS)}")
+    table = str(Path(table).expanduser().resolve()) if table else ""
+    prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
+    specs = all_hosts.expand(asked)
+    variants, left_out = _found(asked, specs, pagings, _eras(era, specs))
+    for one in variants:
+        prediction.predicted(one.setup.kernel, one.era, table)  # UsageError now, not after the job
+    return Plan(variants, cold, table, left_out)
+
+
+def _found(
+    asked: Sequence[str], specs: Sequence[str], pagings: Sequence[str], chosen: Mapping[str, str]
+) -> tuple[tuple[Variant, ...], tuple[tuple[str, str], ...]]:
+    """The variants; and the hosts that only `all` names and that cannot be had today, with the reason."""
+    left_out = dict[str, LabError]()
+    found: dict[Place, Variant] = {}
+    for spec in specs:
+        try:
+            setups = [setup(spec, mode) for mode in pagings]
+        except LabError as error:
+            if spec in asked:
+                raise
+            left_out[spec] = error
+            say(f"  !! {spec} is left out: {error}")
+            continue
+        _add(found, [Variant(one, spec, chosen[spec]) for one in setups])
+    if not found:
+        raise next(iter(left_out.values()))
+    return tuple(found.values()), tuple((spec, str(error)) for spec, error in left_out.items())
+
+
+def _add(found: dict[Place, Variant], variants: Sequence[Variant]) -> None:
+    """Add what is not there yet; two kernels cannot share a column."""
+    for variant in variants:
+        known = found.setdefault(variant.place, variant)
+        if known.setup.kernel.digest != variant.setup.kernel.digest:
+            raise UsageError(f"hosts {known.host} and {variant.host} would both show as {variant.place[0]}; rename one")
+
+
+def split_hosts(text: str) -> tuple[str, ...]:
+    """The specs of a comma-separated list; the comma inside image:BZIMAGE,MODULESDIR is not one between two hosts."""
+    specs: list[str] = []
+    for word in _words(text):
+        if specs and specs[-1].startswith("image:") and "," not in specs[-1]:
+            specs[-1] += f",{word}"
+        else:
+            specs.append(word)
+    return tuple(dict.fromkeys(specs))
+
+
+def prepare(job: Plan) -> Ahead:
+    """Begin to make all that the job's tests thaw, host by host, and return when the first can be tested.
+
+    The others are made while tests run, and a test waits for its own. What is in the cache already costs next to
+    nothing. Raises LabError or UsageError where nothing can be tested at all; interrupted, it leaves nothing running.
+    """
+    making = Ahead({v.name: tuple(_works(v.setup, job.cold)) for v in job.variants}, Slots(rigs_at_once()))
+    making.begin()
+    troubles = list[Exception]()
+    for variant in job.variants:
+        trouble = making.wait(variant.name)
+        if trouble is None:
+            break
+        troubles.append(trouble)
+    else:
+        raise troubles[0]
+    making.tell()
+    rig_scheduler.current = making
+    return making
+
+
+def _works(setup: Setup, cold: bool) -> Iterator[Work]:
+    """What one host in one paging mode needs, in this order."""
+    if cold:
+        yield lambda: setup.boot
+        return
+    yield partial(host_frozen, setup)
+    for profile in PROFILES.values():
+        yield partial(guest_frozen, setup, profile)
+    yield partial(probe, setup)
+
+
+def _eras(text: str, specs: Sequence[str]) -> dict[str, str]:
+    """The era that each host is asked to be; "" where none was named."""
+    chosen = dict.fromkeys(specs, "")
+    for word in sorted(_words(text), key=lambda word: "=" in word):  # a host's own counts more than the one for all
+        spec, _, name = word.rpartition("=")
+        eras.era(name)
+        if spec and spec not in chosen:
+            raise UsageError(f"--era names the host '{spec}', which is not tested; hosts: {', '.join(specs)}")
+        chosen.update(dict.fromkeys([spec] if spec else specs, name))
+    return chosen
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

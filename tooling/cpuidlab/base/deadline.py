@@ -1,0 +1,52 @@
+"""Waiting: always a poll, always with a deadline, always with an eye on the machine that is waited for."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cpuidlab.base.errors import LabError
+
+T = TypeVar("T")
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment on the monotonic clock, in seconds; one a test, handed down to everything that the test does."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "Deadline":
+        """The moment `seconds` from now."""
+        return cls(time.monotonic() + seconds)
+
+    def left(self) -> float:
+        """Seconds to go, 0 when it has passed."""
+        return max(0.0, self.at - time.monotonic())
+
+    def sleep(self) -> None:
+        """Sleep until then; for the pause between two looks."""
+        time.sleep(self.left())
+
+    def within(self, seconds: float) -> "Deadline":
+        """This deadline, or `seconds` from now where that comes first."""
+        return Deadline(min(self.at, time.monotonic() + seconds))
+
+
+def wait_for(what: str, look: Callable[[], T | None], deadline: Deadline, watch: Callable[[], None]) -> T:
+    """Look until `look` gives something other than None, and return it.
+
+    `watch` is called before each look and raises LostVMError when the machine is no longer worth waiting for. Raises
+    LabError when the deadline passes.
+    """
+    started = time.monotonic()
+    while True:
+        watch()
+        found = look()
+        if found is not None:
+            return found
+        if deadline.left() == 0:
+            raise LabError(f"waited {time.monotonic() - started:.1f} s in vain for {what}")
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,1 @@
+"""Run the commands of 'cpuidlab', one module each."""

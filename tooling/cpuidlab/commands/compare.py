@@ -1,0 +1,38 @@
+"""The command `cpuidlab compare`: print what changed between two matrices, and write a page with it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cpuidlab.base.errors import UsageError
+from cpuidlab.report.compare import Changes, compare
+from cpuidlab.report.compare_text import text, told
+from cpuidlab.report.matrix import Cell, read
+from cpuidlab.report.page import html
+from cpuidlab.report.write import read_about
+
+SAME, WORSE = 0, 1
+
+
+def main(old_path: Path, new_path: Path, page: Path | None = None) -> int:
+    """Compare two matrix.json and print what changed; `page` is a file for the new matrix with what changed on it.
+
+    Returns 1 where anything got worse, else 0. Raises UsageError where a file cannot be read or written.
+    """
+    old, new = read(old_path), read(new_path)
+    changes = compare(old, new)
+    if page:
+        _write_page(page, new, new_path.parent, changes)
+    sys.stdout.write(text(told(changes)) + "\n")
+    return WORSE if changes.worse else SAME
+
+
+def _write_page(page: Path, cells: Sequence[Cell], folder: Path, changes: Changes) -> None:
+    base = os.path.relpath(folder.resolve(), page.resolve().parent) + "/"
+    header, planned = read_about(folder)
+    made = html(cells, header=header, planned=planned, folder=folder, base=base, changes=changes)
+    try:
+        page.write_text(made, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {page}: {error.strerror}") from error

@@ -1,0 +1,124 @@
+"""The command `cpuidlab sweep`: maps of any hosts in any paging modes, each on a thawed rig, and what differs."""
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from cpuidlab.avocado_plugin.plan import plan
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.parallel import in_parallel, rigs_at_once
+from cpuidlab.base.progress import say, step
+from cpuidlab.experiment.experiment import Story
+from cpuidlab.report import sweep_map, sweep_page, sweep_text
+from cpuidlab.report.sweep_map import Map
+from cpuidlab.rig.guest_config import PROFILES, Profile
+from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_vm import CPU, SVM
+from cpuidlab.rig.snapshots import guest_frozen, open_rig
+
+PROFILE = "small"
+SECONDS = 120.0
+# what QEMU takes after -cpu, with nothing that a shell would read
+_CPU = re.compile(r"[\w.+-]+(,[\w.+-]+(=[\w.+-]+)?)*")
+
+
+def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) -> tuple[Map, ...]:
+    """Sweep each host in each paging mode, one after the other; write the maps, the page and the table as they come.
+
+    Raises UsageError or LabError where one cannot be swept, after all others have been.
+    """
+    variants = plan(hosts, paging).variants
+    profile = guest(cpu)
+    setups = [variant.setup for variant in variants]
+    if host_cpu:
+        setups = [replace(one, cpu=carrier_cpu(host_cpu)) for one in setups]
+    maps: list[Map] = []
+    failures: list[LabError] = []
+
+    def freeze(one: Setup) -> None:
+        with suppress(LabError):  # its sweep comes to the same, and says so
+            guest_frozen(one, profile)
+
+    in_parallel([partial(freeze, one) for one in setups], rigs_at_once())
+    for one in setups:
+        try:
+            with step(f"sweep: {one.name}"):
+                maps.append(sweep_one(one, profile))
+        except LabError as error:
+            say(f"  !! {one.name}: {error}")
+            failures.append(error)
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_map.write(maps[-1], folder / file_name(maps[-1]))
+        sweep_page.write_all(maps, folder)
+    if failures:
+        raise failures[0]
+    return tuple(maps)
+
+
+def sweep_one(setup: Setup, profile: Profile) -> Map:
+    """Thaw a running guest, sweep its first vCPU, and look at the guest afterwards."""
+    with open_rig(setup, "guest_ready", profile, Deadline.after(SECONDS)) as rig:
+        story = Story(rig)
+        found = story.sweep(0)
+        seen = story.observe()
+    health = "stable" if seen.guest and seen.guest.stable else f"not stable: {seen.fate.how or seen.guest}"
+    kernel = setup.kernel
+    cpu = profile.cpu if setup.cpu == CPU else f"{profile.cpu} on {setup.cpu}"
+    return Map(kernel.label, kernel.release, setup.paging, setup.accel, cpu, health, found)
+
+
+def guest(cpu: str) -> Profile:
+    """The guest to sweep: the tests' own, or with another `cpu`, as QEMU's -cpu takes it."""
+    return replace(PROFILES[PROFILE], cpu=_model("--cpu", cpu)) if cpu else PROFILES[PROFILE]
+
+
+def carrier_cpu(cpu: str) -> str:
+    """Another CPU for the nested host to run on, with SVM added."""
+    return f"{_model('--host-cpu', cpu)},{SVM}"
+
+
+def _model(option: str, cpu: str) -> str:
+    if not _CPU.fullmatch(cpu):
+        raise UsageError(f"{option} {cpu!r} is no CPU model of QEMU's; write it as for -cpu, such as EPYC-Rome,pku=on")
+    return cpu
+
+
+def file_name(one: Map) -> str:
+    """The file of one map, such as `6.12-npt.json`."""
+    cpu = "" if one.cpu == PROFILES[PROFILE].cpu else f"-{one.cpu}"
+    return re.sub(r"[^\w.+=,-]", "_", f"{one.host}-{one.paging}{cpu}.json")
+
+
+def story_of(one: Map) -> str:
+    """A map in a few lines, for a terminal."""
+    said = sweep_text.outcomes(one.sweep)
+    head = f"{one.name} ({one.release}, {one.accel}): {sweep_text.summary(one.sweep)}"
+    lines = [f"{head}; {one.sweep.counts.accepted + one.sweep.counts.refused} trials"]
+    lines += [f"  {outcome}: {text}" for outcome, text in said.items() if text]
+    return "\n".join([*lines, f"  flips alone: {one.sweep.seconds:.3f} s; guest afterwards: {one.guest}"])
+
+
+def show_maps(maps: Sequence[Map], folder: Path, as_json: bool) -> int:
+    """Print the maps; 1 where a guest was not stable afterwards."""
+    if as_json:
+        print(json.dumps({"schema": sweep_map.SCHEMA, "maps": [sweep_map.to_data(one) for one in maps]}, indent=1))
+    else:
+        print("\n".join(map(story_of, maps)))
+        print(f"page: {folder / sweep_page.PAGE}")
+    return int(any(one.guest != "stable" for one in maps))
+
+
+def show_difference(old: Path, new: Path, as_json: bool) -> int:
+    """Print what is different between two map files; always 0: a difference is no broken promise."""
+    lines = sweep_text.difference(sweep_map.read(old), sweep_map.read(new))
+    if as_json:
+        print(json.dumps({"schema": sweep_map.SCHEMA, "difference": lines}, indent=1))
+    else:
+        print("\n".join(lines) or "no difference")
+    return 0

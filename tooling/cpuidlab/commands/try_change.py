@@ -1,0 +1,175 @@
+"""`cpuidlab try`: one change on one rig, told line by line, from the host to the verdict."""
+
+import shlex
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import UsageError
+from cpuidlab.experiment.ask_kernel import probe
+from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.observation import ACCEPTED, Observation, to_json
+from cpuidlab.judge.eras import Era
+from cpuidlab.judge.expectations import Promise, changed, identical
+from cpuidlab.judge.prediction import predicted
+from cpuidlab.judge.verdict import Expectation, Judgement, Verdict, judge, probe_era
+from cpuidlab.kvm import changes, cpuid
+from cpuidlab.rig.guest_config import PROFILES, Profile
+from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.snapshots import open_rig
+
+OK, BROKEN = 0, 1
+SECONDS = 240.0
+UNCOMPARED = {"padding", "runtime_bits"}  # what KVM does not compare, so that the CPUID counts as the same
+WIDTHS = (0, 48, 57)  # virtual-address widths; kvm_check_cpuid() refuses any other in every era
+AFTERWARDS = {"asked": "the one asked for", "before": "the one from before", "other": "neither the old nor the new one"}
+HOPED = {"stable": "the guest stays stable", "dies": "the guest dies of it", None: "the guest is on its own"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be tried; without a `change` the CPUID that each vCPU has is set again."""
+
+    host: str
+    change: str = ""
+    paging: str = "npt"
+    profile: str = "small"
+    era: str = ""
+    eras: str = ""
+    cold: bool = False
+    evidence: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that does it again."""
+        words = [".venv/bin/cpuidlab", "try"]
+        for name, value in vars(self).items():
+            words += [f"--{name}"] if value is True else [f"--{name}", value] if value else []
+        return shlex.join(words)
+
+
+def check_route(route: str) -> None:
+    """Raise UsageError for any route but the hook."""
+    if route != "hook":
+        raise UsageError(
+            f"route '{route}' cannot be tried: only the hook can set any CPUID; tests/test_replug.py goes by replug"
+        )
+
+
+def run(trial: Trial) -> int:
+    """Try it and print what happens; returns 0 where the promise is kept, 1 where it is broken."""
+    started = time.monotonic()
+    if trial.change:
+        changes.parse(trial.change)  # before anything is fetched or booted
+    if trial.profile not in PROFILES:
+        raise UsageError(f"there is no profile '{trial.profile}'; known: {', '.join(PROFILES)}")
+    place = setup(trial.host, trial.paging)
+    said = predicted(place.kernel, trial.era, trial.eras)
+    _tell("host", f"{place.kernel.label}, {trial.paging}, {place.accel}; guest of profile {trial.profile}")
+    _tell("kernel", f"{place.kernel.release} (version {place.kernel.version})")
+    _tell("predicted", f"era {said.era.name}: {said.era.summary}", *filter(None, [said.told(place.kernel.label)]))
+    promise, seen = _try(trial, place)
+    _tell("promised", _promised(promise(said.era)))
+    judgement = _judge(trial, place, said.era, promise, seen)
+    _tell(judgement.verdict, *judgement.reason.splitlines(), f"{time.monotonic() - started:.1f} s in all")
+    return BROKEN if judgement.verdict is Verdict.FAIL else OK
+
+
+def _try(trial: Trial, place: Setup) -> tuple[Promise, Observation]:
+    """The story itself, up to what was seen."""
+    with open_rig(place, "guest_ready", trial.profile, Deadline.after(SECONDS), trial.cold) as rig:
+        story = Story(rig)
+        try:
+            story.ask(trial.change)
+            _tell("change", _what(trial.change), *_for_all(story.asked, story.before))
+            story.set(trial.change)
+            _tell("KVM says", *(f"vCPU {one.vcpu}: {one.answer}" for one in story.answers))
+            if _names(trial.change) <= UNCOMPARED:
+                story.asked = dict(story.before)
+            seen = story.observe()
+        finally:
+            _keep(trial.evidence, story.evidence())
+        _keep(trial.evidence, {"observation.json": to_json(seen)})
+        _tell("host log", *([f"<{line.level}> {line.text}" for line in seen.host_log] or ["nothing"]))
+        _tell("CPUID now", *([AFTERWARDS[seen.model]] if seen.model else ["nobody is left to ask"]))
+        _tell("guest", *_guest(seen))
+        return promise_of(trial.change, PROFILES[trial.profile], len(seen.answers)), seen
+
+
+def promise_of(change: str, profile: Profile, calls: int) -> Promise:
+    """What the eras promise for a change that is set `calls` times on vCPUs that have run.
+
+    What becomes of a guest whose CPUID was changed is promised by nobody, but for one that cannot live: MAXPHYADDR
+    below its memory.
+    """
+    if _names(change) <= UNCOMPARED:
+        return identical(calls)
+    width = _number(change, "vaddr_width")
+    if width is not None and width not in WIDTHS:
+        return lambda _: Expectation(answer="EINVAL", model="before")
+    bits = _number(change, "maxphyaddr")
+    deadly = bits is not None and bits <= 32 and profile.memory_mib > 2048  # q35 puts the rest above 4 GiB
+
+    def expect(era: Era) -> Expectation:
+        due = changed(calls, deadly)(era)
+        return due if era.changed != ACCEPTED or deadly else replace(due, guest=None)
+
+    return expect
+
+
+def _judge(trial: Trial, place: Setup, era: Era, promise: Promise, seen: Observation) -> Judgement:
+    """Judge; the kernel is probed only where it is not what its era predicts, to find out whether it is a later one."""
+    text = f"{trial.change or 'the same CPUID'} after KVM_RUN"
+    judgement = judge(promise, era, None, seen, promise=text, rerun=trial.command)
+    if judgement.verdict is not Verdict.FAIL or trial.cold:
+        return judgement
+    return judge(promise, era, probe_era(probe(place), era), seen, promise=text, rerun=trial.command)
+
+
+def _tell(head: str, *lines: str) -> None:
+    for number, line in enumerate(lines):
+        print(f"{'' if number else head:<11}{line}", flush=True)
+
+
+def _what(change: str) -> str:
+    return f"{change}: {changes.parse(change).describes()}" if change else "none: the same CPUID once more"
+
+
+def _for_all(asked: dict[int, cpuid.Model], before: dict[int, cpuid.Model]) -> Iterable[str]:
+    """The difference on each vCPU, once for those where it is the same."""
+    vcpus: dict[tuple[str, ...], list[str]] = {}
+    for vcpu, model in asked.items():
+        vcpus.setdefault(cpuid.diff(before[vcpu], model), []).append(str(vcpu))
+    return [f"vCPU {', '.join(numbers)}: {line}" for lines, numbers in vcpus.items() for line in lines]
+
+
+def _guest(seen: Observation) -> Iterable[str]:
+    if not seen.fate.alive:
+        after = "" if seen.fate.seconds is None else f", {seen.fate.seconds:.1f} s after the change"
+        return [f"died: {seen.fate.how}{after}"]
+    if seen.guest is None:
+        return ["nobody looked"]
+    return ["stable"] if seen.guest.stable else [f"not stable: {trouble}" for trouble in seen.guest.troubles]
+
+
+def _promised(due: Expectation) -> str:
+    lines = f"each warning line {due.lines} times" if due.lines else "no line in the host log"
+    return f"{due.answer} on every vCPU, {lines}; {HOPED[due.guest]}"
+
+
+def _names(change: str) -> set[str]:
+    return {step.partition("=")[0].strip() for step in change.split(",") if step}
+
+
+def _number(change: str, name: str) -> int | None:
+    found = dict(step.strip().partition("=")[::2] for step in change.split(",")).get(name)
+    return None if found is None else int(found)
+
+
+def _keep(folder: Path | None, files: dict[str, str]) -> None:
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text)

@@ -1,0 +1,1 @@
+"""Do something to a guest, look at everything, and return an observation."""

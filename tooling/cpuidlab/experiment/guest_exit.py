@@ -1,0 +1,126 @@
+"""How a guest ended: read from three witnesses, QEMU's exit, its SHUTDOWN event and the hook's log."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from cpuidlab.base.command import last_line
+from cpuidlab.base.deadline import Deadline, wait_for
+from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.experiment.observation import Fate
+from cpuidlab.kvm.hook import HookEvent
+from cpuidlab.rig.rig import Rig
+
+STUCK_LOOKS = 12
+STUCK_LEAST = 9
+STUCK_PLACES = 3
+STUCK_LOOK_SECONDS = 0.15
+# number, RIP and CPL of each vCPU of `info registers -a` that is not halted
+_RUNNING = re.compile(r"CPU#(\d+)\r?\n(?:(?!CPU#)[^\n]+\n)*?RIP=(\w+) .*? CPL=(\d) .* HLT=0\r?\n")
+# ends of KVM_RUN in the hook's log after which QEMU may stop the VM, and what QEMU prints then
+GIVEN_UP = {
+    "internal_error": "KVM_EXIT_INTERNAL_ERROR",
+    "fail_entry": "KVM_EXIT_FAIL_ENTRY",
+    "run_failed": "KVM_RUN failed",
+}
+_GIVEN_UP_WORDS = re.compile(
+    r"^(?:KVM internal error|KVM: entry failed|error: kvm run failed)[^\r\n]*(?:\r?\nemulation failure)?", re.MULTILINE
+)
+_LAST_WORDS = re.compile(r"\] ((?:BUG: |Kernel panic|#PF: error_code|Oops: )[^\r\n]*)")
+
+
+def is_gone(rig: Rig) -> bool:
+    """Whether the guest's QEMU has closed QMP; a lost host raises LostVMError instead."""
+    rig.machine.watch()
+    try:
+        rig.qmp.watch()
+    except LostVMError:
+        return True
+    return False
+
+
+def await_end(rig: Rig, deadline: Deadline) -> bool:
+    """Wait for the guest's end; False where it lives on to the deadline."""
+    try:
+        return wait_for("the guest's end", lambda: is_gone(rig) or None, deadline, rig.machine.watch)
+    except LostVMError:
+        raise
+    except LabError:
+        return False
+
+
+def of_dead(rig: Rig, since: Sequence[HookEvent]) -> Fate:
+    """The fate of a guest whose QEMU is gone; `since` is the hook's log since the mark."""
+    code = rig.wait("QEMU's exit code", lambda: rig.files()["qemu-exit"].strip() or None)
+    files = rig.files()
+    shutdown = rig.qmp.seen("SHUTDOWN")
+    if shutdown is None:
+        last = last_line(files["qemu-stderr"])
+        return Fate(alive=False, how=f"QEMU died: {last}", exit_code=int(code))
+    triple = any(event.kind == "shutdown" for event in since)
+    how = "triple fault (KVM_EXIT_SHUTDOWN)" if triple else f"reset by the guest itself ({shutdown['data']['reason']})"
+    words = last_words(files["guest-console"])
+    if words:
+        how += f", after {words[0]}"
+    return Fate(alive=False, how=how, seconds=_seconds(rig, shutdown), exit_code=int(code))
+
+
+def is_given_up(rig: Rig) -> bool:
+    """Whether QEMU has stopped the guest by itself since KVM could not run it any further; False where it has ended."""
+    try:
+        return bool(rig.qmp.execute("query-status", rig.deadline)["status"] == "internal-error")
+    except LostVMError:
+        return False
+
+
+def of_given_up(since: Sequence[HookEvent], stderr: str) -> str:
+    """How KVM gave the guest up, by the hook's log since the mark and what QEMU printed.
+
+    Raises LabError where KVM_RUN, by the hook's log, never returned so.
+    """
+    exits = [event for event in since if event.kind in GIVEN_UP]
+    if not exits:
+        raise LabError("QEMU speaks of an internal error of KVM, and the hook's log has no KVM_RUN that ended so")
+    said = _GIVEN_UP_WORDS.findall(stderr) or ["QEMU did not say why"]
+    return f"{GIVEN_UP[exits[-1].kind]} on vCPU {exits[-1].vcpu}: {', '.join(said[-1].splitlines())}"
+
+
+def stuck(rig: Rig) -> str | None:
+    """Say which vCPU of a running guest does not move; None where all move or rest.
+
+    It does not move where nearly every look finds it, not halted, at one of a few RIPs: each of its processes may have
+    one of its own, and KVM injects the guest's timer interrupts all the same, so that some looks find it elsewhere.
+    """
+    looks: list[tuple[str, str, str]] = []
+    try:
+        for _ in range(STUCK_LOOKS):
+            registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
+            looks += _RUNNING.findall(registers)
+            rig.deadline.within(STUCK_LOOK_SECONDS).sleep()
+    except LostVMError:  # it has just ended
+        return None
+    for cpu in sorted({cpu for cpu, _, _ in looks}):
+        places = Counter(look for look in looks if look[0] == cpu).most_common(STUCK_PLACES)
+        times = sum(count for _, count in places)
+        if times >= STUCK_LEAST:
+            where = " or ".join(f"RIP {rip} (CPL {cpl})" for (_, rip, cpl), _ in places)
+            return f"hangs: vCPU {cpu} does not get past {where}, {times} of {STUCK_LOOKS} looks"
+    return None
+
+
+def last_words(console: str) -> tuple[str, ...]:
+    """What a dying guest kernel has printed, each kind of line once."""
+    return tuple(dict.fromkeys(_LAST_WORDS.findall(console)))
+
+
+def _seconds(rig: Rig, shutdown: dict[str, object]) -> float | None:
+    """From the last RESUME to the SHUTDOWN, by QEMU's own time stamps."""
+    resumed = [event for event in rig.qmp.events if event["event"] == "RESUME"]
+    return round(_stamp(shutdown) - _stamp(resumed[-1]), 3) if resumed else None
+
+
+def _stamp(event: dict[str, object]) -> float:
+    stamp = event["timestamp"]
+    if not isinstance(stamp, dict):
+        raise LabError(f"QMP sent an event without a time: {event}")
+    return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6

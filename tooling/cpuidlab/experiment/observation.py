@@ -1,0 +1,144 @@
+"""What was seen in one test: plain data, to JSON and back, with the short word that a matrix cell shows."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from cpuidlab.base.errors import UsageError
+from cpuidlab.kvm.kmsg import Record, matching
+from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
+
+ACCEPTED = "accepted"
+Model = Literal["asked", "before", "other"]
+
+
+@dataclass(frozen=True)
+class VcpuAnswer:
+    """The answer to one KVM_SET_CPUID or KVM_SET_CPUID2: "accepted" or the name of an errno."""
+
+    vcpu: int
+    answer: str
+
+
+@dataclass(frozen=True)
+class GuestReport:
+    """The guest's health after the change; `troubles` says why it is not stable."""
+
+    stable: bool
+    troubles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fate:
+    """Whether QEMU and its guest live at the end; if not, how they ended, how many seconds after the change.
+
+    A guest that hangs for good is not alive either; its QEMU has no exit code.
+    """
+
+    alive: bool
+    how: str | None = None
+    seconds: float | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything seen; `host_log` is what the host's kernel logged since the mark.
+
+    `notes` are words of the test's own.
+    `answers` is empty where nothing was changed. `model` and `guest` are None where nobody looked, or could.
+    """
+
+    answers: tuple[VcpuAnswer, ...]
+    model: Model | None
+    host_log: tuple[Record, ...]
+    guest: GuestReport | None
+    fate: Fate
+    notes: tuple[str, ...] = ()
+
+    def line_count(self, line: str) -> int:
+        """How often the host logged exactly this line as a warning."""
+        return len(matching(self.host_log, line, WARNING_LEVEL))
+
+    @property
+    def warned(self) -> bool:
+        """Whether the host logged at least one of the two warning lines."""
+        return any(self.line_count(line) for line in WARNING_LINES)
+
+    @property
+    def word(self) -> str:
+        """The observation in a few words: first what KVM answered, then what became of the guest."""
+        parts = [self._answer_word(), self._model_word(), *self.notes, self._guest_word()]
+        return ", ".join(part for part in parts if part) or "nothing changed"
+
+    def _answer_word(self) -> str:
+        seen = Counter(answer.answer for answer in self.answers)
+        accepted = seen.pop(ACCEPTED, 0)
+        parts = ["refused " + "/".join(sorted(seen))] if seen else []
+        if accepted and seen:
+            parts.insert(0, f"{accepted} of {len(self.answers)} accepted")
+        if self.warned:
+            parts.append("warned")
+        elif accepted and not seen:
+            parts.append("silent")
+        return ", ".join(parts)
+
+    def _model_word(self) -> str:
+        return "wrong model" if self.model == "other" else ""
+
+    def _guest_word(self) -> str:
+        if not self.fate.alive:
+            return "guest died"
+        if self.guest is None:
+            return ""
+        if not self.guest.stable:
+            return "guest unstable"
+        return "" if self.answers or self.warned else "stable"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a kernel showed when asked directly on a vCPU that has run: first the identical CPUID, then a changed one.
+
+    The lines are how many of the two different warning lines appeared (0 to 2).
+    """
+
+    identical: str
+    changed: str
+    lines_identical: int
+    lines_changed: int
+
+
+def which_model(seen: object, asked: object, before: object) -> Model:
+    """Which model was read back; where what was asked for is what was there before, that is "asked"."""
+    if seen == asked:
+        return "asked"
+    return "before" if seen == before else "other"
+
+
+def to_json(observation: Observation) -> str:
+    """The observation as JSON text; `from_json` reads it back."""
+    return json.dumps({**asdict(observation), "word": observation.word}, indent=1) + "\n"
+
+
+def from_json(text: str) -> Observation:
+    """Read back what `to_json` wrote; UsageError where the text is something else."""
+    try:
+        return _observation(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"this is not an observation.json: {type(error).__name__} {error}") from error
+
+
+def _observation(data: dict[str, Any]) -> Observation:
+    if data["model"] is not None and data["model"] not in get_args(Model):
+        raise ValueError(f"model {data['model']!r}")
+    guest = data["guest"]
+    return Observation(
+        answers=tuple(VcpuAnswer(**answer) for answer in data["answers"]),
+        model=data["model"],
+        host_log=tuple(Record(**record) for record in data["host_log"]),
+        guest=guest and GuestReport(guest["stable"], tuple(guest["troubles"])),
+        fate=Fate(**data["fate"]),
+        notes=tuple(data["notes"]),
+    )

@@ -1,0 +1,1 @@
+"""Compare an observation with what the kernel promises, and return a verdict."""

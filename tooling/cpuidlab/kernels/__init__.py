@@ -1,0 +1,1 @@
+"""Turn a host spec into a kernel that can boot."""

@@ -1,0 +1,193 @@
+"""Debian packages of any suite through apt, in a private state folder: nothing is installed, nothing is shared.
+
+Signatures and hashes are checked by apt itself against the distribution's keyring. Each suite has a folder of its
+own, so that only the suites which are needed are ever asked for.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from cpuidlab.base import command
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.paths import cache_dir
+from cpuidlab.base.progress import say, step
+from cpuidlab.kernels import mirrors
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+UPDATE_SECONDS = 300  # an index of 10 MB over a slow line
+DOWNLOAD_SECONDS = 1200  # linux-source is 120 MB
+FRESH_SECONDS = 24 * 3600
+LOCK_SECONDS = 1800
+
+# Read after the machine's own apt configuration, so that its proxies and the like stay in force.
+# The sandbox user is root because apt's own user may not enter a home folder; it matters only where we are root.
+_CONFIG = """\
+Dir::State "{folder}/state";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}/cache";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Dir::Etc::sourcelist "{folder}/suite.sources";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "amd64";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Retries "3";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+Acquire::Languages "none";
+Acquire::GzipIndexes "true";
+#clear APT::Architectures;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"""
+
+_SOURCES = """\
+Types: deb
+URIs: {uri}
+Suites: {suite}
+Components: main
+Architectures: amd64
+Signed-By: {keyring}
+"""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite of Debian's archive: `archive` is "main" or "security"; `ended` suites' indexes are past their date."""
+
+    name: str
+    archive: str
+    ended: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return cache_dir() / "apt" / self.name
+
+    def lock(self) -> FileLock:
+        return FileLock(str(self.folder) + ".lock", timeout=LOCK_SECONDS)
+
+
+def packages(suite: Suite, max_age: float = FRESH_SECONDS) -> dict[str, list[str]]:
+    """The suite's linux-* packages and their versions, newest first; asks the mirror if older than `max_age` seconds.
+
+    Without the network an older list is used and said so; with none at all it is a LabError.
+    """
+    suite.folder.mkdir(parents=True, exist_ok=True)
+    with suite.lock():
+        known = age(suite)
+        if known is None or known >= max_age:
+            try:
+                _update(suite)
+            except LabError as error:
+                if known is None:
+                    raise
+                say(f"  !! {error}; going on with the list of {known / 86400:.0f} days ago")
+        return known_packages(suite)
+
+
+def known_packages(suite: Suite) -> dict[str, list[str]]:
+    """What `packages` found last time, without network or processes; empty where it was never called."""
+    try:
+        listed: dict[str, list[str]] = json.loads(_listing(suite).read_text())
+    except FileNotFoundError:
+        return {}
+    return listed
+
+
+def fetch(suite: Suite, wanted: Mapping[str, str], into: Path) -> None:
+    """Download the packages `wanted` (name to version) and unpack them all into the folder `into`."""
+    downloads = into.with_name(into.name + ".debs")
+    downloads.mkdir()
+    with suite.lock():
+        pairs = [f"{name}={version}" for name, version in wanted.items()]
+        _apt(suite, "get", "download", *pairs, seconds=DOWNLOAD_SECONDS, cwd=downloads)
+    _unpack(downloads, into)
+
+
+def fetch_whole(suite: Suite, names: Sequence[str], into: Path) -> None:
+    """Download the suite's packages of these names with all that they depend on, and unpack them into `into`."""
+    packages(suite, max_age=0)  # else the list may name what the mirror has no more
+    downloads = into.with_name(into.name + ".debs")
+    (downloads / "partial").mkdir(parents=True)
+    options = ["-y", "--download-only", "--no-install-recommends", "-o", f"Dir::Cache::archives={downloads}/"]
+    with suite.lock():
+        _apt(suite, "get", *options, "install", *names, seconds=DOWNLOAD_SECONDS)
+    _unpack(downloads, into)
+
+
+def _unpack(downloads: Path, into: Path) -> None:
+    into.mkdir(exist_ok=True)
+    for package in sorted(downloads.glob("*.deb")):
+        command.run(["dpkg-deb", "-x", str(package), str(into)], seconds=300)
+        package.unlink()
+    shutil.rmtree(downloads)
+
+
+def _listing(suite: Suite) -> Path:
+    return suite.folder / "packages.json"
+
+
+def age(suite: Suite) -> float | None:
+    """How many seconds ago the suite's list was fetched; None where it never was."""
+    try:
+        return time.time() - _listing(suite).stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _update(suite: Suite) -> None:
+    """Fetch the suite's index and keep the names and versions of its linux-* packages as JSON."""
+    if not KEYRING.exists():
+        raise UsageError(f"{KEYRING} is missing: apt-get install debian-archive-keyring")
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (suite.folder / name).mkdir(parents=True, exist_ok=True)
+    (suite.folder / "status").touch()
+    (suite.folder / "apt.conf").write_text(_config(suite))
+    sources = _SOURCES.format(uri=mirrors.mirror(suite.archive), suite=suite.name, keyring=KEYRING)
+    (suite.folder / "suite.sources").write_text(sources)
+    with step(f"package list of {suite.name}"):
+        _apt(suite, "get", "update", seconds=UPDATE_SECONDS)
+    names = _apt(suite, "cache", "pkgnames", "linux-", seconds=60).split()
+    partial = _listing(suite).with_suffix(".partial")
+    partial.write_text(json.dumps(_versions(_apt(suite, "cache", "madison", *sorted(names), seconds=60))))
+    partial.replace(_listing(suite))
+
+
+def _config(suite: Suite) -> str:
+    valid_until = 'Acquire::Check-Valid-Until "false";\n' if suite.ended else ""
+    return _CONFIG.format(folder=suite.folder) + valid_until
+
+
+def _versions(madison: str) -> dict[str, list[str]]:
+    """Package names and their versions, in the order in which `apt-cache madison` lists them: newest first."""
+    listed: dict[str, list[str]] = {}
+    for line in madison.splitlines():
+        name, version, source = (part.strip() for part in line.split("|"))
+        if source.endswith("Packages"):
+            listed.setdefault(name, []).append(version)
+    return listed
+
+
+def _apt(suite: Suite, tool: str, *arguments: str, seconds: float, cwd: Path | None = None) -> str:
+    """Run apt-get or apt-cache with the suite's configuration; raises LabError with apt's own first error."""
+    line = [f"apt-{tool}", "-q", "-c", str(suite.folder / "apt.conf"), *arguments]
+    try:
+        return command.run(line, seconds=seconds, cwd=cwd, env={**os.environ, "LC_ALL": "C"})
+    except LabError as error:
+        reason = re.search(r"(?m)^E: (.+)", error.evidence)
+        raise LabError(
+            f"apt cannot read {suite.name} from the mirror: {reason[1] if reason else error};"
+            f" check the network or set {mirrors.VARIABLES[suite.archive]}",
+            error.evidence,
+        ) from error

@@ -1,0 +1,117 @@
+"""Which kernel builds Debian's archive holds: the catalogue's data met with the suites' package lists."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from cpuidlab.base.paths import TOOLING
+from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.version import Version, is_version, upstream
+
+
+@dataclass(frozen=True)
+class SuiteRow:
+    """One suite of the catalogue; a `rolling` one is searched for each series that no other suite names."""
+
+    suite: Suite
+    series: tuple[str, ...]
+    rolling: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a kernel is split into packages; `{release}` in a name stands for what `uname -r` says."""
+
+    packages: tuple[str, ...]
+    release: str
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches the name of the layout's first package, with the release as its group."""
+        prefix, suffix = self.packages[0].split("{release}")
+        return re.compile(re.escape(prefix) + f"({self.release})" + re.escape(suffix))
+
+
+@dataclass(frozen=True)
+class Build:
+    """One kernel build: `version` is the package version; `lack` says why it cannot boot, None where it can."""
+
+    release: str
+    version: str
+    suite: Suite
+    packages: tuple[str, ...]
+    lack: str | None
+
+    @property
+    def upstream(self) -> Version:
+        """Linux X.Y.Z of the package version (the release of 5.10.0-46 does not tell Z)."""
+        return upstream(self.version)
+
+    @property
+    def series(self) -> str:
+        return "{}.{}".format(*self.upstream)
+
+    @property
+    def prerelease(self) -> bool:
+        return "~rc" in self.version
+
+    @property
+    def order(self) -> tuple[Version, bool, tuple[int, ...]]:
+        """Sorts builds from old to new: upstream version, finished after candidates, Debian's revision."""
+        revision = self.version.partition("-")[2]
+        return self.upstream, not self.prerelease, tuple(map(int, re.findall(r"\d+", revision)))
+
+    def matches(self, base: str) -> bool:
+        """Whether `base`, a series such as 5.10 or a point release such as 6.18.5, names this build."""
+        wanted = tuple(map(int, base.split(".")))
+        return self.upstream[: len(wanted)] == wanted
+
+
+@cache
+def data() -> dict[str, Any]:
+    """The catalogue's data, tooling/kernels.toml."""
+    return tomllib.loads((TOOLING / "kernels.toml").read_text())
+
+
+@cache
+def suite_rows() -> tuple[SuiteRow, ...]:
+    return tuple(
+        SuiteRow(
+            Suite(row["name"], row["archive"], row.get("ended", False)),
+            tuple(row.get("series", ())),
+            row.get("rolling", False),
+        )
+        for row in data()["suites"]
+    )
+
+
+def layouts() -> tuple[Layout, ...]:
+    return tuple(Layout(tuple(row["packages"]), row["release"]) for row in data()["layouts"])
+
+
+def rows_for(series: str) -> list[SuiteRow]:
+    """The suites to look for a series in: those that name it, else the rolling ones."""
+    return [row for row in suite_rows() if series in row.series] or [row for row in suite_rows() if row.rolling]
+
+
+def builds_in(row: SuiteRow, packages: Mapping[str, Sequence[str]]) -> list[Build]:
+    """The builds of a suite's package list (name to versions, newest first) that the catalogue looks for there."""
+    found: dict[str, Build] = {}
+    for layout in layouts():
+        for name, versions in packages.items():
+            match = layout.pattern.fullmatch(name)
+            if match and match[1] not in found and is_version(versions[0]):
+                found[match[1]] = _build(row.suite, layout, match[1], versions[0], packages)
+    return [build for build in found.values() if row.rolling or build.series in row.series]
+
+
+def _build(
+    suite: Suite, layout: Layout, release: str, version: str, packages: Mapping[str, Sequence[str]]
+) -> Build:  # fmt: skip
+    names = tuple(template.format(release=release) for template in layout.packages)
+    missing = [name for name in names if version not in packages.get(name, ())]
+    lack = f"{suite.name} has no package {' nor '.join(missing)}" if missing else None
+    return Build(release, version, suite, names, lack)

@@ -1,0 +1,95 @@
+"""The patches that KVM can be rebuilt with: the project's own, by name, and anybody's, by path."""
+
+import email.parser
+import tomllib
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+
+from cpuidlab.base.errors import UsageError
+from cpuidlab.base.paths import TOOLING
+from cpuidlab.kernels import host_spec
+
+FOLDER = TOOLING / "patches"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch file. `era` is the era that a kernel with it is predicted to belong to, None if nobody knows; `series`
+    are the kernel series that it is written for, empty for any; `on` is the patch that it is written on top of."""
+
+    name: str
+    path: Path
+    era: str | None = None
+    series: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
+    description: str = ""
+    on: "Patch | None" = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The patch files in the order in which they are applied."""
+        return (*(self.on.files if self.on else ()), self.path)
+
+    @property
+    def label(self) -> str:
+        """What the kernel's label gets after its `+`."""
+        return f"{self.on.label}+{self.name}" if self.on else self.name
+
+    def check_series(self, series: str) -> None:
+        """Raise UsageError where the patch is not for this kernel series."""
+        if self.series and series not in self.series:
+            raise UsageError(f"patch '{self.name}' is for kernel {', '.join(self.series)}, not for {series}")
+
+
+def named() -> dict[str, Patch]:
+    """The project's own patches, by name, from tooling/patches/patches.toml."""
+    rows = tomllib.loads((FOLDER / "patches.toml").read_text())["patches"]
+    patches = (
+        Patch(
+            row["name"], FOLDER / f"{row['name']}.patch", row["era"], tuple(row["series"]), tuple(row["commits"]),
+            row["description"],
+        )
+        for row in rows
+    )  # fmt: skip
+    return {patch.name: patch for patch in patches}
+
+
+def find(text: str) -> Patch:
+    """The patch of that name, or the patch file at that path; UsageError where there is neither."""
+    own = named()
+    if text in own:
+        return own[text]
+    path = Path(text).expanduser()
+    if path.is_file():
+        return _from_file(path.resolve())
+    if "/" in text or path.suffix:
+        raise UsageError(f"there is no patch file {path}")
+    raise UsageError(
+        f"there is no patch named '{text}'; named ones: {', '.join(sorted(own))}; or give a path to a file"
+    )
+
+
+def head(path: Path) -> Message:
+    """The `Name: text` lines at the beginning of a patch file, which a tool that applies it passes over.
+
+    UsageError where the file cannot be read.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return email.parser.Parser().parsestr(text, headersonly=True)
+
+
+def _from_file(path: Path) -> Patch:
+    """A patch file; one whose head says `Host: 5.10+warning` is for that series and on top of that patch of ours."""
+    text = head(path)["Host"]
+    if text is None:
+        return Patch(path.stem, path)
+    host = host_spec.parse(text.strip())
+    under = named().get(host.patch) if host.patch else None
+    if host.kind != "debian" or (host.patch and under is None):
+        raise UsageError(f"{path} is said to be for host '{text}': that is no series with or without a named patch")
+    series = ".".join(host.base.split(".")[:2])
+    return Patch(path.stem, path, era=under.era if under else None, series=(series,), on=under)

@@ -1,0 +1,54 @@
+"""The compiler that a newer suite builds its kernels with, where this machine lacks it: a folder of that suite's
+packages, which only the build enters. Nothing is installed.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cpuidlab.base import artifacts
+from cpuidlab.base.paths import cache_dir
+from cpuidlab.kernels import aptfetch, builds, buildtree
+
+RECIPE = "1"  # raised when _fill makes another folder of the same packages
+
+# The build sees the cache at its usual path: make notes absolute paths in the tree. The mounts end with the namespace.
+_ENTER = """\
+mkdir -p "$1$2"
+for folder in /proc /dev "$2"; do mount --rbind "$folder" "$1$folder"; done
+root=$1
+shift 2
+exec chroot "$root" "$@"
+"""
+
+
+def command(folder: Path, release: str, line: Sequence[str]) -> list[str]:
+    """The command that runs `line` (which starts with make) for the build tree in `folder`, with the best compiler."""
+    row = _row(folder, release)
+    if row is None:
+        return [*line, f"CC={buildtree.compiler(folder)}"]
+    root = _root(row["suite"], row["packages"])
+    inside = [*line, f"CC={row['compiler']}"]
+    return ["unshare", "--map-root-user", "--mount", "sh", "-euc", _ENTER, "sh", str(root), str(cache_dir()), *inside]
+
+
+def _row(folder: Path, release: str) -> dict[str, Any] | None:
+    """The toolchain that this kernel needs; None where a compiler of this machine does."""
+    rows: list[dict[str, Any]] = builds.data()["toolchains"]
+    row = next((row for row in rows if row["mark"] in release), None)
+    return row if row and not any(map(shutil.which, buildtree.named_compilers(folder))) else None
+
+
+def _root(suite: str, packages: Sequence[str]) -> Path:
+    inputs = {"suite": suite, "packages": " ".join(packages), "recipe": RECIPE}
+    return artifacts.made("toolchain", suite, inputs, lambda into: _fill(into, suite, packages)) / "root"
+
+
+def _fill(into: Path, suite: str, packages: Sequence[str]) -> None:
+    chosen = next(row.suite for row in builds.suite_rows() if row.suite.name == suite)
+    root = into / "root"
+    aptfetch.fetch_whole(chosen, packages, root)
+    (root / "usr/bin/awk").symlink_to("mawk")  # by the package's script elsewhere
+    for folder in ("proc", "dev", "tmp"):
+        (root / folder).mkdir(exist_ok=True)

@@ -1,0 +1,24 @@
+"""Read the upstream version of a kernel from its release or its package version."""
+
+import re
+
+from cpuidlab.base.errors import UsageError
+
+# Distributions append to the upstream version: 5.10.251-1, 6.12.107+deb13-cloud-amd64, 7.3~rc2-1, 5.14.0-427.el9.
+_VERSION = re.compile(r"\s*v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?!\d)")
+
+Version = tuple[int, int, int]
+
+
+def is_version(text: str) -> bool:
+    """Tell whether the text begins with a kernel version."""
+    return _VERSION.match(text) is not None
+
+
+def upstream(version: str) -> Version:
+    """The upstream version at the head of a release or package version; a missing patch level is 0."""
+    found = _VERSION.match(version)
+    if found is None:
+        raise UsageError(f"cannot read a kernel version from {version!r}; it should begin like 6.12.107")
+    major, minor, patch = found.groups(default="0")
+    return int(major), int(minor), int(patch)

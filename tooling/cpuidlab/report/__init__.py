@@ -1,0 +1,1 @@
+"""Show the verdicts of many tests: matrix, page, Markdown, terminal, other formats."""

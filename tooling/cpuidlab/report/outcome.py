@@ -1,0 +1,133 @@
+"""What was seen in a cell, as one of a few outcomes, and how outcomes and verdicts look: letter, word, colours."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cpuidlab.experiment.sweep import REFUSES, TAKES
+from cpuidlab.judge.verdict import Verdict
+from cpuidlab.report.matrix import Cell, Grid
+
+Answer = Literal["silent", "warned", "refused", "partly"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One thing that can be seen. Letter and word are its own, so that nobody needs the colours (ink on paper).
+
+    `look` adds a pattern to the colours: "hatched" for what says nothing about the kernel.
+    """
+
+    key: str
+    letter: str
+    word: str
+    meaning: str
+    light: tuple[str, str]
+    dark: tuple[str, str]
+    terminal: str
+    look: str = ""
+
+
+# fmt: off
+OUTCOMES = {one.key: one for one in (
+    Outcome("silent", "S", "silent", "accepted, and nothing was logged",
+            ("#0b2f5c", "#d3e4f6"), ("#cfe4f8", "#17344f"), "cyan"),
+    Outcome("warned", "W", "warned", "accepted, and the host's log warns",
+            ("#3d2c00", "#ffe08a"), ("#ffe9b0", "#5a4500"), "yellow"),
+    Outcome("refused", "R", "refused", "refused with an errno; the guest goes on",
+            ("#0b4a33", "#cdeadb"), ("#c9f0da", "#12402d"), "green"),
+    Outcome("partly", "P", "partly refused", "some calls were accepted and some refused",
+            ("#38157a", "#e2d7f8"), ("#e2d7f8", "#3d2a6b"), "magenta"),
+    Outcome("ended", "Q", "QEMU ended", "refused, and QEMU ended because of it, with its guest",
+            ("#ffffff", "#1f7a55"), ("#ffffff", "#1f7a55"), "bold green"),
+    Outcome("died", "D", "guest died", "accepted, and the guest died of it",
+            ("#ffffff", "#7d3a1c"), ("#ffffff", "#8f4520"), "bold red"),
+    Outcome("harmed", "H", "guest harmed", "accepted, and the guest lives on with damage",
+            ("#3d1606", "#f0b79f"), ("#ffe1d5", "#6b3620"), "red"),
+    Outcome("missed", "M", "fault missed", "accepted, and KVM then misses a page fault of the guest's",
+            ("#3d1606", "#f8d9cb"), ("#ffe1d5", "#532a1a"), "red"),
+    Outcome("known", "K", "known defect", "as its version is known to do, and that is a defect",
+            ("#ffffff", "#b0126b"), ("#ffffff", "#c2187a"), "bold white on magenta"),
+    Outcome("stable", "N", "nothing set", "nothing was set, and the guest is stable",
+            ("#3b4452", "#eceff3"), ("#c3cad4", "#2b313a"), "dim"),
+    Outcome("other", "?", "other", "something else; open the cell",
+            ("#1b1f24", "#ffffff"), ("#ffffff", "#15181c"), "bold"),
+    Outcome("skipped", "–", "skipped", "does not apply here",  # noqa: RUF001
+            ("#5a6472", "#f6f7f9"), ("#98a2b0", "#1d2127"), "dim"),
+    Outcome("error", "E", "lab failed", "the lab failed: this says nothing about the kernel",
+            ("#3f1d78", "#ffffff"), ("#d9c6ff", "#15181c"), "bold magenta", "hatched"),
+    Outcome("untested", "·", "untested", "not tested: nothing is known",
+            ("#6a7482", "#ffffff"), ("#8b95a3", "#15181c"), "dim", "hatched"),
+)}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a verdict is marked; the outcome has the colour of the cell."""
+
+    mark: str
+    meaning: str
+    terminal: str
+
+
+STYLES = {
+    Verdict.FAIL: Style("✗", "a promise is broken", "bold white on red"),
+    Verdict.ERROR: Style("!", "the lab failed; says nothing about the kernel", "bold magenta"),
+    Verdict.WARN: Style("▲", "behaves as a later era than its version: a backport", "bold yellow"),
+    Verdict.KNOWN: Style("◆", "as predicted, and what is predicted is a known defect", "bold magenta"),
+    Verdict.SKIP: Style("–", "does not apply; the reason says why", "dim"),  # noqa: RUF001
+    Verdict.PASS: Style("✓", "as promised", "green"),
+}
+# fmt: on
+
+_BY_VERDICT = {Verdict.ERROR: "error", Verdict.SKIP: "skipped", Verdict.KNOWN: "known"}
+# The first word that the observation has tells its outcome; see Observation.word for the words.
+_BY_WORD = (
+    ("guest died", "died"),
+    ("guest unstable", "harmed"),
+    ("missed fault", "missed"),
+)
+# What a test that makes its calls by itself notes of all of them together; a sweep of every bit does.
+_BY_NOTE = {
+    REFUSES: "refused",
+    TAKES: "silent",
+    "stable": "stable",
+    "nothing changed": "stable",
+}
+
+
+def outcome_of(cell: Cell | None) -> Outcome:
+    """The outcome that a cell shows; None stands for a cell that was not tested."""
+    if cell is None:
+        return OUTCOMES["untested"]
+    return OUTCOMES[_BY_VERDICT.get(cell.verdict) or _seen(cell)]
+
+
+def answer_of(cell: Cell) -> Answer | None:
+    """How KVM answered what was set, all calls together; None where nothing was, or where nobody knows."""
+    words = cell.observed.split(", ")
+    if errno_of(cell):
+        return "partly" if words[0].endswith(" accepted") else "refused"
+    return "warned" if "warned" in words else "silent" if "silent" in words else None
+
+
+def errno_of(cell: Cell) -> str:
+    """The name of the errno that calls were refused with, else an empty string."""
+    refused = (word.removeprefix("refused ") for word in cell.observed.split(", ") if word.startswith("refused "))
+    return next(refused, "")
+
+
+def _seen(cell: Cell) -> str:
+    words, answer = cell.observed.split(", "), answer_of(cell)
+    for word, key in _BY_WORD:
+        if word in words:
+            return "ended" if key == "died" and answer == "refused" else key
+    return answer or _BY_NOTE.get(words[0], "other")
+
+
+def legend(table: Grid) -> str:
+    """What the letters and marks in this table mean."""
+    cells = [table.find(row, column) for row in table.rows for column in table.columns]
+    used, verdicts = {outcome_of(cell).key for cell in cells}, {cell.verdict for cell in cells if cell}
+    letters = [f"{one.letter} {one.word}" for one in OUTCOMES.values() if one.key in used]
+    marks = [f"{style.mark} {verdict}" for verdict, style in STYLES.items() if verdict in verdicts]
+    return f"{', '.join(letters)}; {', '.join(marks)}" if cells else ""

@@ -1,0 +1,166 @@
+"""What a VMM may do on each kernel, in plain words, generated from what the tests saw there."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cpuidlab.judge.verdict import Verdict
+from cpuidlab.report.host_era import Standing, standings
+from cpuidlab.report.matrix import Cell, Place
+from cpuidlab.report.outcome import answer_of, errno_of, outcome_of
+from cpuidlab.report.promise_titles import Question, question_of, title_of
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One short answer; `lead` is followed by the names of the kernels it holds for."""
+
+    key: str
+    short: str
+    lead: str
+
+
+RULES = {
+    rule.key: rule
+    for rule in (
+        Rule("never", "never again", "Do not set the CPUID of a vCPU again, not even to what it is, on"),
+        Rule("same", "only the same", "Set again only the very same CPUID (any other is refused) on"),
+        Rule("warned", "better not", "Anything is accepted with a warning in the log, and can kill the guest, on"),
+        Rule("silent", "at your own risk", "Anything is accepted without a word, and can kill the guest, on"),
+        Rule("mixed", "do not count on it", "The answers differ from test to test; set nothing again on"),
+        Rule("unknown", "not known", "Too little was tested to say anything of"),
+    )
+}
+
+_HARM = {
+    "died": "The guest died of it in",
+    "harmed": "The guest was damaged in",
+    "missed": "KVM then missed a page fault of the guest's in",
+    "ended": "Where QEMU itself tries it (CPU hot-plug) the refusal ends QEMU and the guest:",
+}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The answers for one kernel: any CPUID before the first run, the same one and another one after it."""
+
+    host: str
+    rule: Rule
+    before: str
+    same: str
+    changed: str
+
+
+def advice(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> tuple[Advice, ...]:
+    """One for each host, oldest first."""
+    return tuple(
+        _advice(standing.host, [cell for cell in cells if cell.host == standing.host], standing)
+        for standing in standings(cells, planned)
+    )
+
+
+def leads(advices: Iterable[Advice]) -> dict[Rule, tuple[str, ...]]:
+    """The hosts of each rule that holds for any, in the order of the rules."""
+    every = tuple(advices)
+    found = {rule: tuple(one.host for one in every if one.rule is rule) for rule in RULES.values()}
+    return {rule: hosts for rule, hosts in found.items() if hosts}
+
+
+def _advice(host: str, cells: Sequence[Cell], standing: Standing) -> Advice:
+    asked: dict[Question | None, list[Cell]] = {}
+    for cell in cells:
+        if answer_of(cell) and cell.verdict not in (Verdict.ERROR, Verdict.SKIP):
+            asked.setdefault(question_of(cell.case), []).append(cell)
+    before, same, pending, changed = (asked.get(key, []) for key in ("before", "same", "pending", "changed"))
+    nested = asked.get("nested", [])
+    suspect = standing.defect and not pending
+    return Advice(
+        host=host,
+        rule=RULES[_rule(same, pending, changed, suspect)],
+        before=" ".join([_taken(before, "any, any number of times"), *_nested(nested), *_harm(before)]),
+        same=_same(same, pending, suspect),
+        changed=_changed(changed),
+    )
+
+
+def _rule(same: Sequence[Cell], pending: Sequence[Cell], changed: Sequence[Cell], suspect: bool) -> str:
+    own, other = ({answer_of(cell) for cell in cells} for cells in ((*same, *pending), changed))
+    if suspect or own & {"refused", "partly"}:
+        return "never"
+    if not same or not changed:
+        return "unknown"
+    if own == {"silent"} and other == {"refused"}:
+        return "same"
+    if other == {"silent"} and own == other:
+        return "silent"
+    return "warned" if other == {"warned"} and own == other else "mixed"
+
+
+def _taken(cells: Sequence[Cell], what: str) -> str:
+    """What was answered in these cells, where a yes is hoped for."""
+    if not cells:
+        return "not tested"
+    answers = {answer_of(cell) for cell in cells}
+    if answers == {"silent"}:
+        return f"Yes: {what}."
+    if answers == {"warned"}:
+        return f"Yes: {what}; but each time the host's log warns."
+    errnos = sorted({errno_of(cell) for cell in cells} - {""})
+    if answers == {"refused"}:
+        return f"No: refused with {' or '.join(errnos)}."
+    refused = [cell for cell in cells if answer_of(cell) in ("refused", "partly")]
+    if not refused:
+        warned = [cell for cell in cells if answer_of(cell) == "warned"]
+        return f"Yes: {what}; the host's log warns in {_cases(warned)}."
+    return f"Not always: refused with {' or '.join(errnos)} in {_cases(refused)}."
+
+
+def _nested(cells: Sequence[Cell]) -> list[str]:
+    """The exception from "any", where there is one."""
+    errnos = sorted({errno_of(cell) for cell in cells if answer_of(cell) == "refused"})
+    return [f"But another one is refused with {' or '.join(errnos)} while L2 is active in the vCPU."] if errnos else []
+
+
+def _same(same: Sequence[Cell], pending: Sequence[Cell], suspect: bool) -> str:
+    usual = _taken(same, "what it has is accepted")
+    late = {answer_of(cell) for cell in pending}
+    if suspect:
+        return f"{usual} Its version is known to refuse it at times, after a reset for one; not tested here."
+    if late & {"refused", "partly"} and any(answer_of(cell) in ("silent", "warned") for cell in same):
+        errno = " or ".join(sorted({errno_of(cell) for cell in pending} - {""}))
+        spoilt = any("stale" in cell.observed for cell in pending)
+        end = ", and the CPUID that KVM then reports is wrong" if spoilt else ""
+        return (
+            f"Not safely: usually accepted, but refused with {errno} while KVM has an update pending, as after a "
+            f"reset{end}."
+        )
+    return usual
+
+
+def _changed(cells: Sequence[Cell]) -> str:
+    if not cells:
+        return "not tested"
+    usual, times = Counter(answer_of(cell) for cell in cells).most_common(1)[0]
+    errnos = " or ".join(sorted({errno_of(cell) for cell in cells} - {""}))
+    words = {
+        "refused": f"No: refused with {errnos}; the guest goes on with what it had.",
+        "silent": "It is accepted, and nothing is said.",
+        "warned": "It is accepted, and each time the host's log warns.",
+        "partly": f"Some calls are accepted, others refused with {errnos}.",
+    }
+    other = [cell for cell in cells if answer_of(cell) != usual]
+    parts = [f"{words[usual or 'partly']}", *([f"Not so in {_cases(other)}."] if times < len(cells) else [])]
+    return " ".join([*parts, *_harm(cells)])
+
+
+def _harm(cells: Sequence[Cell]) -> list[str]:
+    """What became of guests."""
+    found = {key: [cell for cell in cells if outcome_of(cell).key == key] for key in _HARM}
+    return [f"{text} {_cases(found[key])}." for key, text in _HARM.items() if found[key]]
+
+
+def _cases(cells: Sequence[Cell], most: int = 3) -> str:
+    """The tests of these cells by name, the first few."""
+    names = list(dict.fromkeys(f"“{title_of(cell.case)}”" for cell in cells))
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

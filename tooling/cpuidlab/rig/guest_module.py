@@ -1,0 +1,62 @@
+"""The guest's kernel module, guests/guest/probe, compiled for the kernel that the guest runs."""
+
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from cpuidlab.base import artifacts, command
+from cpuidlab.base.errors import LabError
+from cpuidlab.base.paths import GUESTS
+from cpuidlab.kernels import builds, buildtree
+from cpuidlab.kernels.kernel import Kernel
+
+PROBE = GUESTS / "guest" / "probe"
+SOURCES = ("cpuidprobe.c", "Kbuild")
+MODULE = "cpuidprobe.ko"
+RECIPE = "1"  # raised when the same sources make another module
+BUILD_SECONDS = 300  # 6 s on two cores
+# The guest's kernel comes without what these need (vmlinux with debug information).
+OPTIONS = ("CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=")
+
+
+def probe_module(guest_kernel: Kernel) -> Path:
+    """The page-table probe for `guest_kernel`: a .ko file in the cache, fetched headers and all.
+
+    Raises UsageError where the archive has no headers of that kernel or no compiler is installed, LabError where the
+    headers cannot be fetched or the module does not compile.
+    """
+    inputs = {name: artifacts.file_digest(PROBE / name) for name in SOURCES}
+    inputs |= {"kernel": guest_kernel.digest, "recipe": RECIPE}
+    return artifacts.made("probe", guest_kernel.label, inputs, lambda into: _build(guest_kernel, into)) / MODULE
+
+
+def _build(kernel: Kernel, into: Path) -> None:
+    """Compile in a copy of the sources and leave just the module."""
+    tree = _tree(kernel)
+    work = into / "work"
+    work.mkdir()
+    for name in SOURCES:
+        shutil.copyfile(PROBE / name, work / name)
+    make = ["make", "-C", str(tree / "usr/src/headers"), f"M={work}", f"CC={buildtree.compiler(tree)}", *OPTIONS]
+    with FileLock(str(tree) + ".lock", timeout=artifacts.LOCK_SECONDS):
+        buildtree.mend(tree)
+        try:
+            command.run([*make, "modules"], seconds=BUILD_SECONDS, env={**os.environ, **buildtree.ENGLISH})
+        except LabError as error:
+            reason = buildtree.first_error(error.evidence, work) or error
+            raise LabError(f"{MODULE} does not compile for {kernel.release}: {reason}", error.evidence) from error
+    command.run(["strip", "--strip-debug", "-o", str(into / MODULE), str(work / MODULE)], seconds=60)
+    shutil.rmtree(work)
+
+
+def _tree(kernel: Kernel) -> Path:
+    suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
+    inputs = {"release": kernel.release, "version": kernel.version, "recipe": buildtree.RECIPE}
+    return artifacts.made(
+        "headers",
+        kernel.release,
+        inputs,
+        lambda folder: buildtree.unpack(kernel.release, kernel.version, suite, buildtree.HEADERS, folder),
+    )

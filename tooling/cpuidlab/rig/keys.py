@@ -1,0 +1,58 @@
+"""The SSH keys of the lab: made once, kept in the user's cache, pinned on both sides."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from paramiko import Ed25519Key
+from paramiko.pkey import PKey
+
+from cpuidlab.base.artifacts import file_digest, made
+from cpuidlab.base.command import run
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The host key that every VM shows and the client key that it lets in, in `folder`."""
+
+    folder: Path
+
+    @property
+    def host_key_dropbear(self) -> Path:
+        """The VMs' private host key, in dropbear's own form."""
+        return self.folder / "host_key"
+
+    @property
+    def client_public(self) -> Path:
+        """The client's public key, a line for authorized_keys."""
+        return self.folder / "client_key.pub"
+
+    @property
+    def digest(self) -> str:
+        """Changes when a key does."""
+        return file_digest(self.host_key_dropbear) + file_digest(self.client_public)
+
+    @cached_property
+    def pinned(self) -> str:
+        """The host key that must be shown, in base64."""
+        return (self.folder / "host_key.pub").read_text().split()[1]
+
+    @cached_property
+    def client(self) -> PKey:
+        """The client's private key."""
+        return Ed25519Key.from_private_key_file(str(self.folder / "client_key"))
+
+
+def lab_keys() -> Keys:
+    """The keys of this cache, made at first use."""
+
+    def make(folder: Path) -> None:
+        folder.chmod(0o700)
+        for name in ("host_key", "client_key.dropbear"):
+            said = run(["dropbearkey", "-t", "ed25519", "-f", str(folder / name)], seconds=60)
+            public = next(line for line in said.splitlines() if line.startswith("ssh-ed25519 "))
+            (folder / f"{name.removesuffix('.dropbear')}.pub").write_text(public + "\n")
+        pair = [str(folder / "client_key.dropbear"), str(folder / "client_key")]
+        run(["dropbearconvert", "dropbear", "openssh", *pair], seconds=60)
+
+    return Keys(made("keys", "ed25519", {"form": "1"}, make))

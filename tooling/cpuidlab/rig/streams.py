@@ -1,0 +1,72 @@
+"""An SSH channel in the two forms that its users want: a socket for QMP, lines for the hook."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from paramiko import Channel
+
+from cpuidlab.base.deadline import POLL_SECONDS
+from cpuidlab.base.errors import ClosedError, LabError
+
+
+def as_socket(channel: Channel) -> socket.socket:
+    """A socket that speaks through `channel`: asyncio reads sockets only. Each closes with the other."""
+    ours, theirs = socket.socketpair()
+
+    def inward() -> None:
+        with theirs, suppress(OSError):
+            with suppress(OSError, EOFError):
+                while data := channel.recv(65536):
+                    theirs.sendall(data)
+            theirs.shutdown(socket.SHUT_RDWR)  # to close it tells nobody while the other pump waits in recv
+
+    def outward() -> None:
+        with suppress(OSError, EOFError):
+            while data := theirs.recv(65536):
+                channel.sendall(data)
+        with suppress(OSError, EOFError):
+            channel.close()
+
+    for pump in (inward, outward):
+        threading.Thread(target=pump, daemon=True).start()
+    return ours
+
+
+class ChannelLines:
+    """Lines over an SSH channel, for the hook's protocol."""
+
+    def __init__(self, channel: Channel, watch: Callable[[], None]) -> None:
+        """`watch` raises LostVMError when the machine behind the channel is gone."""
+        self._channel = channel
+        self._watch = watch
+        self._pending = b""
+        channel.settimeout(POLL_SECONDS)
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`; LabError where the other side is gone."""
+        try:
+            self._channel.sendall(data)
+        except OSError as error:
+            self._watch()
+            raise LabError(f"the other side's connection is gone: {error!r}") from error
+
+    def recv_line(self, deadline: float) -> str:
+        """The next line without its end; ClosedError where the connection ends, LabError where `deadline` (of
+        time.monotonic) passes."""
+        while b"\n" not in self._pending:
+            try:
+                data = self._channel.recv(65536)
+            except TimeoutError:
+                self._watch()
+                if time.monotonic() >= deadline:
+                    raise LabError("the other side did not answer in time") from None
+                continue
+            if not data:
+                self._watch()
+                raise ClosedError("the other side closed its connection")
+            self._pending += data
+        line, self._pending = self._pending.split(b"\n", 1)
+        return line.decode(errors="replace")
