@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cpuidlab import cache, packed
-from cpuidlab.errors import LabError, LostVMError
+from cpuidlab.errors import HopelessBootError, LabError, LostVMError
 from cpuidlab.parallel import rigs_at_once
 from cpuidlab.profiles import PROFILES, Profile
 from cpuidlab.progress import say
@@ -121,7 +121,8 @@ def _freeze(rig: Rig, folder: Path) -> None:
 def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
     """Boot until it succeeds, at most BOOTS times, counted and shown; the count is kept in boots.json.
 
-    A boot that took all of its time is the last one: the next would take as long. What is frozen needs room.
+    A boot that took all of its time, or that cannot succeed, is the last one: the next would be the same. What is
+    frozen needs room.
     """
     cache.make_room(cache.BUDGET_BYTES - rigs_at_once() * FREEZING_BYTES)
     for count in range(1, BOOTS + 1):
@@ -129,7 +130,8 @@ def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
         try:
             boot(deadline)
         except LabError as error:
-            if count == BOOTS or deadline.left() < TELL_SECONDS:
+            hopeless = isinstance(error, HopelessBootError) or deadline.left() < TELL_SECONDS
+            if count == BOOTS or hopeless:
                 raise LabError(f"{name} does not boot (attempt {count}): {error}", error.evidence) from error
             say(f"  !! boot {count} of {name} failed: {error}")
             for partial in folder.iterdir():
