@@ -13,6 +13,7 @@ RESUME ?=
 ARGS ?=
 MUTANTS ?=
 ROUNDS ?=
+HOMES ?=
 SMOKE_ARGS ?= --hosts 5.10+warning --paging npt
 SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_run.py
 
@@ -24,7 +25,7 @@ C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/fakes/*.c
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run matrix check lint types selftests smoke benchmark mutants steady clean
+.PHONY: help setup doctor run matrix check lint types selftests smoke fresh fresh-if-changed benchmark mutants steady clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -41,7 +42,7 @@ run: doctor ## boot the hosts, run every test, print the matrix
 matrix: doctor ## every kernel there is, in both paging modes; RESUME=last goes on with the latest job
 	@$(BIN)/avocado run tests/ --hosts all $(if $(PAGING),--paging '$(PAGING)') $(if $(RESUME),--resume '$(RESUME)') $(ARGS)
 
-check: lint types selftests smoke ## lint, types, selftests and an end-to-end smoke
+check: lint types selftests smoke fresh-if-changed ## lint, types, selftests, a smoke; clean roots where set-up has changed
 
 lint: setup ## ruff, shellcheck, and the C compiler with every warning an error
 	@$(BIN)/ruff check .
@@ -57,6 +58,12 @@ selftests: setup ## tests of the tooling itself: no virtual machine, no network
 
 smoke: doctor ## a few end-to-end tests on one host
 	@$(BIN)/avocado run $(SMOKE_TESTS) $(SMOKE_ARGS)
+
+fresh: setup ## set-up, doctor and smoke in clean roots of Debian 12 and 13; HOMES="debian-13" for some
+	@$(BIN)/cpuidlab fresh $(HOMES)
+
+fresh-if-changed: setup smoke
+	@$(BIN)/cpuidlab fresh --if-changed
 
 benchmark: doctor ## the speed figures, as ratios measured in one run
 	@$(BIN)/python benchmarks/run.py

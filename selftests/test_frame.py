@@ -110,14 +110,53 @@ def test_a_removed_package_is_missing(machine: Machine) -> None:
     assert machine.setup("missing").stdout == "cpuid\n"
 
 
-def test_of_alternatives_one_is_enough_and_the_one_that_apt_knows_is_chosen(machine: Machine) -> None:
+WITHOUT_DRACUT = f"({ALL_INSTALLED}) | sed 's/ installed=dracut-[a-z]* //g'"
+# As apt prints it: the line that is looked for, and then more than a pipe holds. A reader that has ended kills it.
+LONG_POLICY = """for name in "${@:2}"; do
+    [[ " $KNOWN " == *" $name "* ]] || continue
+    printf '%s:\\n  Installed: (none)\\n  Candidate: 1.0\\n  Version table:\\n' "$name"
+    for ((i = 0; i < 16384; i++)); do printf '%063d\\n' "$i"; done
+done"""
+
+
+def test_of_alternatives_one_that_is_installed_is_enough(machine: Machine) -> None:
     machine.has("dpkg-query", f"({ALL_INSTALLED}) | sed 's/ installed=dracut-install //'")
     assert machine.setup("missing").stdout == ""
-    machine.has("dpkg-query", f"({ALL_INSTALLED}) | sed 's/ installed=dracut-[a-z]* //g'")
-    machine.has("apt-cache", '[[ $2 == dracut-core ]] && echo "Candidate: 1"; true')
+
+
+@pytest.mark.parametrize(
+    ("known", "chosen"),
+    [
+        ("dracut-install", "dracut-install"),
+        ("dracut-core", "dracut-core"),
+        ("dracut-install dracut-core", "dracut-install"),
+        ("", "dracut-install"),
+    ],
+    ids=["first", "second", "both", "none"],
+)
+def test_of_alternatives_the_first_that_apt_knows_is_chosen(machine: Machine, known: str, chosen: str) -> None:
+    machine.has("dpkg-query", WITHOUT_DRACUT)
+    machine.has("apt-cache", f"KNOWN='{known}'\n{LONG_POLICY}")
+    assert machine.setup("missing").stdout == f"{chosen}\n"
+
+
+def test_alternatives_are_chosen_anew_where_the_package_lists_were_empty(machine: Machine) -> None:
+    machine.has("dpkg-query", WITHOUT_DRACUT)
+    machine.has("apt-cache", f"[[ ! -e apt-calls ]] || KNOWN=dracut-core\n{LONG_POLICY}")
+    assert machine.setup("packages").returncode == 0
+    assert [call.split()[-1] for call in machine.noted("apt-calls")] == ["update", "dracut-core"]
+
+
+def test_a_package_that_apt_names_and_cannot_install_is_not_available(machine: Machine) -> None:
+    machine.has("dpkg-query", WITHOUT_DRACUT)
+    machine.has("apt-cache", "[[ $2 == dracut-core ]] && echo 'Candidate: 1.0' || echo 'Candidate: (none)'")
     assert machine.setup("missing").stdout == "dracut-core\n"
-    machine.has("apt-cache", "true")
-    assert machine.setup("missing").stdout == "dracut-install\n"
+
+
+def test_apt_is_asked_in_its_own_language(machine: Machine) -> None:
+    machine.has("dpkg-query", WITHOUT_DRACUT)
+    machine.has("apt-cache", "[[ $LC_ALL == C && $2 == dracut-core ]] && echo 'Candidate: 1.0'")
+    assert machine.setup("missing").stdout == "dracut-core\n"
 
 
 def test_package_lists_are_updated_only_where_apt_does_not_know_a_package(machine: Machine) -> None:
@@ -192,3 +231,27 @@ def test_every_shell_script_is_linted() -> None:
     """The Makefile finds scripts by their first line; this looks at the names that `make -n lint` then shows."""
     plan = subprocess.run(["make", "-C", PROJECT, "-n", "lint"], capture_output=True, text=True, check=True).stdout
     assert {"tooling/setup.sh", ".ci/run"} <= set(plan.split())
+
+
+# A reader that may end before its writer: the writer dies by SIGPIPE, and under pipefail the pipeline has failed.
+EARLY_READER = re.compile(
+    r"\|\s*(grep\s+(-\w*[qm]|--quiet|--max)|head\b|sed\s[^|]*[\d ;{}]q\b|awk\s[^|]*\bexit\b|read\b)"
+)
+
+
+def test_no_reader_ends_before_its_writer() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    shell = [PROJECT / "Makefile"]
+    shell += [PROJECT / name for name in tracked if name.startswith(("guests/", "tooling/", ".ci/", "selftests/"))]
+    for path in shell:
+        lines = path.read_text(errors="replace").splitlines() or [""]
+        if path.name == "Makefile" or re.match(r"#!.*\b(ba|da)?sh\b", lines[0]) or path.name.startswith("rc"):
+            early = [line for line in lines if EARLY_READER.search(line.partition("# ")[0])]
+            assert not early, f"{path}: {early[0].strip()}"
+
+
+@pytest.mark.parametrize("line", ["a | grep -q b", "a | head -n 1", "a | grep -m1 b", "a |sed 2q", "a | read -r b"])
+def test_a_reader_that_ends_early_is_found(line: str) -> None:
+    assert EARLY_READER.search(line)

@@ -131,6 +131,18 @@ def test_list_is_asked_for_once_a_day(apt: Apt) -> None:
     assert len(apt.lines) == 3 * asked
 
 
+def test_the_security_archive_beside_the_main_one_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CPUIDLAB_SECURITY_MIRROR", raising=False)
+    sources = tmp_path / "sources.list"
+    sources.write_text("deb http://main.example/debian trixie main\n")
+    offered = "export CPUIDLAB_SECURITY_MIRROR=http://main.example/debian-security$"
+    with pytest.raises(UsageError, match=f"names no Debian security archive; .*{offered}"):
+        mirrors.mirror("security", tmp_path)
+    sources.write_text("deb http://main.example/mirror trixie main\n")
+    with pytest.raises(UsageError, match="set CPUIDLAB_SECURITY_MIRROR to the address"):
+        mirrors.mirror("security", tmp_path)
+
+
 def test_sources_name_the_mirror_and_the_keyring(apt: Apt, tmp_path: Path) -> None:
     aptfetch.packages(SUITE)
     text = (SUITE.folder / "suite.sources").read_text()

@@ -25,6 +25,10 @@ class LostVMError(LabError):
     """A virtual machine ended, panicked or closed its QMP connection while somebody waited for it."""
 
 
+class HopelessBootError(LostVMError):
+    """A booting machine says why it cannot come up, and it would say the same in the next boot."""
+
+
 class ClosedError(LabError):
     """The other side of a connection has closed it; the machine that it is on is there."""
 

@@ -109,7 +109,16 @@ def _parser() -> argparse.ArgumentParser:
     steady.add_argument("--rounds", type=int, default=20, metavar="N", help="how often (default: 20)")
     steady.add_argument("--hosts", metavar="HOST,...", help="other hosts than one that warns and one that refuses")
     steady.set_defaults(run=_steady)
+    _add_fresh(commands)
     return parser
+
+
+def _add_fresh(commands: Any) -> None:
+    fresh = commands.add_parser("fresh", help="set-up, doctor and smoke in clean roots of distributions")
+    fresh.add_argument("homes", nargs="*", metavar="HOME", help="such as debian-13; all where none is named")
+    fresh.add_argument("--user", choices=["user", "root"], help="only as an ordinary user, or only as root")
+    fresh.add_argument("--if-changed", action="store_true", help="only where an input of the set-up has changed")
+    fresh.set_defaults(run=_fresh)
 
 
 def _add_try(commands: Any) -> None:
@@ -230,6 +239,12 @@ def _mutants(options: argparse.Namespace) -> int:
         if file:
             file.write_text(write(results))
     return mutation_run.exit_code(results)
+
+
+def _fresh(options: argparse.Namespace) -> int:
+    from cpuidlab.commands import fresh  # noqa: PLC0415
+
+    return fresh.main(options.homes, [options.user] if options.user else fresh.USERS, options.if_changed)
 
 
 def _steady(options: argparse.Namespace) -> int:

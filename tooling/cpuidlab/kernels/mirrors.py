@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +32,21 @@ def mirror(archive: str, apt_folder: Path = Path("/etc/apt")) -> str:
     given = os.environ.get(variable)
     if given:
         return given
-    votes = Counter(source.uri for source in sources(apt_folder) if _archive_of(source) == archive)
+    known = sources(apt_folder)
+    votes = Counter(source.uri for source in known if _archive_of(source) == archive)
     if not votes:
-        raise UsageError(
-            f"this machine's apt names no Debian {archive} archive; set {variable} to the address of a Debian mirror's"
-            f" {archive} archive"
-        )
+        raise UsageError(f"this machine's apt names no Debian {archive} archive; {_offer(archive, known)}")
     return votes.most_common(1)[0][0]
+
+
+def _offer(archive: str, known: Iterable[Source]) -> str:
+    """Say what to do about an archive that apt does not name: `debian-security` mostly lies beside `debian`."""
+    variable = VARIABLES[archive]
+    mains = sorted({source.uri for source in known if _archive_of(source) == "main"})
+    beside = [uri for uri in mains if uri.endswith("/debian")]
+    if archive == "security" and beside:
+        return f"Debian keeps it beside its main archive: export {variable}={beside[0]}-security"
+    return f"set {variable} to the address of a Debian mirror's {archive} archive"
 
 
 def sources(apt_folder: Path) -> list[Source]:

@@ -26,6 +26,7 @@ from cpuidlab.base.artifacts import file_digest
 from cpuidlab.base.command import last_line
 from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError, UsageError
+from cpuidlab.rig.console import failed_boot
 from cpuidlab.rig.qmp import Qmp
 
 QEMU = "qemu-system-x86_64"
@@ -35,7 +36,6 @@ CPU = f"EPYC,{SVM}"  # of a nested host
 MEMORY_MIB = 1024
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CONSOLE_LINES = 200  # a panic's stacks take a hundred, and what it was stands above them
-PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*|LAB: kvm_amd does not (load|take npt)")
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,13 +107,13 @@ class TcgMachine:
             raise told from error
 
     def watch(self) -> None:
-        """Raise LostVMError if QEMU has ended, its QMP has, or the host's kernel has panicked."""
+        """Raise LostVMError if QEMU has ended, its QMP has, or the host's kernel has panicked or cannot boot."""
         if self._process.poll() is not None:
             last = last_line(self.stderr())
             raise self._story(LostVMError(f"{self.name}: QEMU ended with exit code {self._process.returncode}: {last}"))
-        panic = PANIC.search(self.console())
-        if panic:
-            raise self._story(LostVMError(f"{self.name}: the host's console says: {panic[0]}"))
+        failure = failed_boot(self.name, "host", self.console())
+        if failure:
+            raise self._story(failure)
         try:
             self.qmp.watch()
         except LostVMError as error:

@@ -13,25 +13,31 @@ from pathlib import Path
 from cpuidlab.base import artifact_gc
 from cpuidlab.base.artifacts import file_digest, made
 from cpuidlab.base.command import run
-from cpuidlab.base.errors import UsageError
+from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import GUESTS, TOOLING
 from cpuidlab.kernels.kernel import Kernel
+from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.guest_module import PROBE, probe_module
+from cpuidlab.rig.host_vm import MEMORY_MIB
 from cpuidlab.rig.keys import Keys
 
 DRACUT_INSTALL = "/usr/lib/dracut/dracut-install"
 SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+# What a VM lacks before it unpacks anything, in MiB: its kernel's own memory, 48, and 64 of bounce buffers (swiotlb)
+# where memory may be plugged in above 4 GiB.
+KERNEL_MIB = 128
 HOOK_IN_HOST = "lib/cpuidhook.so"
 
 
 def guest_image(kernel: Kernel, keys: Keys) -> Path:
-    """The guest's initramfs for `kernel`: a file."""
+    """The guest's initramfs for `kernel`: a file, the same for all profiles."""
     extra = {
         "lib/cpuidprobe.ko": probe_module(kernel),
         "usr/bin/probe": PROBE / "probe",
         "usr/bin/health": _compiled("health", GUESTS / "guest" / "health.c", "-static"),
     }
-    return _image("images", "guest", kernel, _base("guest", keys, extra))
+    image = _image("images", "guest", kernel, _base("guest", keys, extra))
+    return check_room("guest", image, min(profile.memory_mib for profile in PROFILES.values()))
 
 
 def host_base(keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
@@ -46,7 +52,24 @@ def host_base(keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
 
 def host_image(kernel: Kernel, base: Path) -> Path:
     """The host's initramfs for `kernel`: a file. It goes when room is needed; rigs that are frozen can do without."""
-    return _image(artifact_gc.BOOTABLE, "host", kernel, base)
+    return check_room("host", _image(artifact_gc.BOOTABLE, "host", kernel, base), MEMORY_MIB)
+
+
+def check_room(role: str, image: Path, memory_mib: int) -> Path:
+    """Return `image`; LabError where a "host" or "guest" of `memory_mib` MiB cannot unpack it.
+
+    The archive lies in memory until all is unpacked, and tmpfs, into which it is unpacked, takes half of what is left
+    beside the archive (shmem_default_max_blocks in mm/shmem.c). The archive is not compressed.
+    """
+    size = image.stat().st_size / 2**20
+    most = (memory_mib - KERNEL_MIB) / 3
+    if size > most:
+        raise LabError(
+            f"the {role}'s initramfs has {size:.0f} MiB and a {role} of {memory_mib} MiB can unpack {most:.0f} MiB:"
+            f" the programs of this machine's distribution are too large for it; give it more memory in the lab's"
+            f" source (memory_mib in guest_config.py, MEMORY_MIB in host_vm.py); {image}"
+        )
+    return image
 
 
 def hook_library() -> Path:

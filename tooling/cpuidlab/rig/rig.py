@@ -14,6 +14,7 @@ from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.hook import Hook
 from cpuidlab.rig import guest_config
+from cpuidlab.rig.console import UP, failed_boot
 from cpuidlab.rig.guest_config import Profile
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.host_vm import TcgMachine
@@ -33,6 +34,7 @@ _FILES = {
 }
 # one connection attempt, in seconds: a server that is just coming up may never answer the one it began with
 SSH_TRY_SECONDS = 10.0
+BOOT_LOOK_SECONDS = 0.5  # between two looks at a booting guest's console: each costs the emulated host a program
 REST_SECONDS = (0.5, 5.0)  # how long a machine must rest before it is frozen, and how long that is waited for at most
 REST_SHARE = 0.2  # of a processor: what two idle kernels take
 MARK = "guest-mark.json"
@@ -64,7 +66,7 @@ class Rig:
         """Boot the host: stage host_ready."""
         rig = cls(setup, TcgMachine(f"host {setup.name}", setup.boot, deadline), deadline)
         try:
-            rig.wait("the host to boot", lambda: "LAB: host up" in rig.machine.console() or None)
+            rig.wait("the host to boot", lambda: UP["host"] in rig.machine.console() or None)
             _ = rig.host
         except LabError:
             rig.machine.stop()
@@ -134,12 +136,25 @@ class Rig:
     def run_guest(self) -> None:
         """Let the held vCPUs run until SSH answers: stage guest_ready."""
         self.resume()
+        patience = self.deadline.within(self.deadline.left() - TELL_SECONDS)
         try:
-            self.login(self.deadline.within(self.deadline.left() - TELL_SECONDS))
+            wait_for(f"the guest to boot on {self.setup.name}", self._guest_is_up, patience, self.watch)
+            self.login(patience)
         except LabError as error:
             raise type(error)(str(error), f"{self._told()}\n{error.evidence}") from error
         said = self._read(self.guest, {"uptime": "/proc/uptime", "log": KMSG})
         self.guest_mark = GuestMark(float(said["uptime"].split()[0]), kmsg.mark(kmsg.parse(said["log"])))
+
+    def _guest_is_up(self) -> bool | None:
+        """Whether the guest's console says that it has booted; LostVMError where it says that it cannot."""
+        said = self._read(self.host, {"console": guest_config.CONSOLE})["console"]
+        failure = failed_boot(self.setup.name, "guest", said)
+        if failure:
+            raise failure
+        if UP["guest"] in said:
+            return True
+        self.deadline.within(BOOT_LOOK_SECONDS).sleep()
+        return None
 
     def freeze(self, folder: Path) -> None:
         """Save the whole rig into `folder`, all connections closed and its work done, and let it go on."""

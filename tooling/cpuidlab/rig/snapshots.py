@@ -11,7 +11,7 @@ from pathlib import Path
 from cpuidlab.base import artifact_gc
 from cpuidlab.base.artifacts import made
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.base.errors import HopelessBootError, LabError, LostVMError
 from cpuidlab.base.parallel import rigs_at_once
 from cpuidlab.base.progress import say
 from cpuidlab.rig import ram_delta
@@ -122,7 +122,8 @@ def _freeze(rig: Rig, folder: Path) -> None:
 def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
     """Boot until it succeeds, at most BOOTS times, counted and shown; the count is kept in boots.json.
 
-    A boot that took all of its time is the last one: the next would take as long. What is frozen needs room.
+    A boot that took all of its time, or that cannot succeed, is the last one: the next would be the same. What is
+    frozen needs room.
     """
     artifact_gc.make_room(artifact_gc.BUDGET_BYTES - rigs_at_once() * FREEZING_BYTES)
     for count in range(1, BOOTS + 1):
@@ -130,7 +131,8 @@ def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
         try:
             boot(deadline)
         except LabError as error:
-            if count == BOOTS or deadline.left() < TELL_SECONDS:
+            hopeless = isinstance(error, HopelessBootError) or deadline.left() < TELL_SECONDS
+            if count == BOOTS or hopeless:
                 raise LabError(f"{name} does not boot (attempt {count}): {error}", error.evidence) from error
             say(f"  !! boot {count} of {name} failed: {error}")
             for partial in folder.iterdir():

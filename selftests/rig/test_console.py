@@ -1,0 +1,74 @@
+"""What a console says of a boot that cannot succeed, and what such a boot ends."""
+
+from pathlib import Path
+
+import pytest
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import HopelessBootError, LabError, LostVMError
+from cpuidlab.rig.console import failed_boot
+from cpuidlab.rig.images import check_room
+from cpuidlab.rig.snapshots import BOOTS, _boots
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("line", "told", "kind"),
+    [
+        ("[    1.9] Kernel panic - not syncing: VFS: no root", "Kernel panic - not syncing: VFS: no root", LostVMError),
+        (
+            "[    2.0] Initramfs unpacking failed: write error",
+            "Initramfs unpacking failed: write error",
+            HopelessBootError,
+        ),
+        ("ip: SIOCGIFFLAGS: No such device", "ip: SIOCGIFFLAGS: No such device", HopelessBootError),
+        ("can't run '/etc/rc': No such file or directory", "can't run '/etc/rc': No such file", HopelessBootError),
+        ("LAB: kvm_amd does not load", "LAB: kvm_amd does not load", HopelessBootError),
+        ("LAB: kvm_amd does not take npt=0", "LAB: kvm_amd does not take npt=0", HopelessBootError),
+        ("LAB: no network card: virtio_net did not load", "LAB: no network card", HopelessBootError),
+        ("[    2.1] Kernel panic - not syncing: No working init found.", "No working init found", HopelessBootError),
+        ("[    0.000] Command line: console=ttyS0 panic=-1 oops=panic", None, None),
+        ("LAB: host up", None, None),
+        ("LAB: guest up", None, None),
+    ],
+)
+def test_a_boot_that_cannot_succeed(line: str, told: str | None, kind: type[LabError] | None) -> None:
+    failure = failed_boot("6.1-npt", "guest", f"[    0.0] Linux version 6.1\r\n{line}\r\nmore\r\n")
+    if told is None:
+        assert failure is None
+    else:
+        assert type(failure) is kind
+        assert str(failure).startswith("6.1-npt: the guest's console says: ")
+        assert told in str(failure)
+
+
+def test_a_panic_that_follows_is_not_the_cause() -> None:
+    said = "[ 1.0] Initramfs unpacking failed: write error\r\n[ 2.0] Kernel panic - not syncing: no init\r\n"
+    assert "write error" in str(failed_boot("6.1-npt", "host", said))
+
+
+@pytest.mark.parametrize(
+    ("error", "boots"), [(LostVMError("panic"), BOOTS), (HopelessBootError("write error"), 1)], ids=["panic", "never"]
+)
+def test_what_would_fail_again_is_not_booted_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: LabError, boots: int
+) -> None:
+    monkeypatch.setattr("cpuidlab.base.artifact_gc.make_room", lambda *_: None)
+    tried = []
+
+    def boot(deadline: Deadline) -> None:
+        tried.append(deadline)
+        raise error
+
+    with pytest.raises(LabError, match=rf"6.1-npt small does not boot \(attempt {boots}\): {error}"):
+        _boots("6.1-npt small", tmp_path, boot)
+    assert len(tried) == boots
+
+
+def test_an_image_must_fit_into_its_machine(tmp_path: Path) -> None:
+    image = tmp_path / "initrd"
+    with image.open("wb") as file:
+        file.truncate(50 * MIB)  # the guest's on Debian 13: 256 MiB were too little for it, which was seen
+    assert check_room("guest", image, 384) == image
+    with pytest.raises(LabError, match="the guest's initramfs has 50 MiB and a guest of 256 MiB can unpack 43 MiB"):
+        check_room("guest", image, 256)
