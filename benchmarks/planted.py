@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cpuidlab.base import command
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import OK, UNTESTED, USAGE
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.kernels import builds, kbuild, lookup, patches
 from cpuidlab.kernels.kbuild import Target
@@ -69,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return bisect(options.folder)
     except (UsageError, LabError) as error:
         print(f"planted: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 125
+        return USAGE if isinstance(error, UsageError) else UNTESTED
     print(f"cd {options.folder}\ngit bisect start HEAD {GOOD}\n{shlex.join(['git', 'bisect', 'run', *step()])}")
-    return 0
+    return OK
 
 
 def step() -> list[str]:

@@ -20,9 +20,9 @@ import floor
 from cpuidlab.base.command import DIE_WITH_US, run
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import BROKEN, INTERRUPTED, OK, UNTESTED, USAGE
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.base.progress import say, step
-from cpuidlab.commands.cli import INTERRUPTED, UNTESTED, USAGE
 from cpuidlab.experiment.experiment import Story
 from cpuidlab.judge.eras import predict
 from cpuidlab.judge.expectations import identical
@@ -154,7 +154,7 @@ def main() -> int:
         return _complain(str(error), UNTESTED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
-    return 1 if any(one.met is False for one in found) else 0
+    return BROKEN if any(one.met is False for one in found) else OK
 
 
 def _about(on: Setup, repetitions: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from avocado.core.tree import TreeNode
 
 from cpuidlab.base import error_text
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import INTERRUPTED, TERMINATED, UNTESTED, USAGE
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.kernels.host_spec import parse
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from cpuidlab.avocado_plugin.plan import Plan
 
 SECTION = "cpuidlab"
-USAGE, UNTESTED, INTERRUPTED, TERMINATED = 2, 125, 130, 143  # of the last two `git bisect run` ends
 
 # key, type, what help shows for the value, help; the defaults stand in avocado.cfg
 OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (

@@ -11,14 +11,13 @@ from cpuidlab.avocado_plugin.cell_file import CELL_FILE, case_of, read_cell
 from cpuidlab.avocado_plugin.plan import Plan
 from cpuidlab.base.command import run
 from cpuidlab.base.errors import NO_RIG, LabError, UsageError
+from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.judge.prediction import predicted
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.matrix import Cell, Place
 from cpuidlab.report.write import UNFINISHED
 from cpuidlab.rig.host_vm import QEMU
-
-OK, BROKEN, UNTESTED = 0, 1, 125
 
 # Avocado's word for a test beside the verdict that it wrote; any other word means that it went wrong afterwards.
 _STATUSES = {

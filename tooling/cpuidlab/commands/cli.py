@@ -11,8 +11,8 @@ from typing import Any
 
 from cpuidlab.base import error_text
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import INTERRUPTED, OK, UNTESTED, USAGE
 
-USAGE, UNTESTED, INTERRUPTED = 2, 125, 130
 ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
 
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
-        return 0
+        return OK
     except Exception as error:  # a trace would end with 1, which says that a promise is broken
         text = error_text.of_system(error) if isinstance(error, OSError) else error_text.of_lab(error)
         return _complain(text, UNTESTED)

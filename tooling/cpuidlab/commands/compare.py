@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpuidlab.base.errors import UsageError
+from cpuidlab.base.exit_codes import BROKEN, OK
 from cpuidlab.report.compare import Changes, compare
 from cpuidlab.report.compare_text import text, told
 from cpuidlab.report.matrix import Cell, read
 from cpuidlab.report.page import html
 from cpuidlab.report.write import read_about
-
-SAME, WORSE = 0, 1
 
 
 def main(old_path: Path, new_path: Path, page: Path | None = None) -> int:
@@ -25,7 +24,7 @@ def main(old_path: Path, new_path: Path, page: Path | None = None) -> int:
     if page:
         _write_page(page, new, new_path.parent, changes)
     sys.stdout.write(text(told(changes)) + "\n")
-    return WORSE if changes.worse else SAME
+    return BROKEN if changes.worse else OK
 
 
 def _write_page(page: Path, cells: Sequence[Cell], folder: Path, changes: Changes) -> None:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from cpuidlab.base import command
 from cpuidlab.base.artifacts import file_digest, key_of
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import OK, UNTESTED
 from cpuidlab.base.paths import PROJECT, TOOLING, cache_dir
 from cpuidlab.base.progress import say, step
 from cpuidlab.kernels import aptfetch, mirrors
@@ -88,10 +89,10 @@ def main(names: Sequence[str], users: Sequence[str], if_changed: bool) -> int:
     unable = _unable()
     if unable:
         say(f"fresh: NOT RUN: {unable}")
-        return 0 if if_changed else 125
+        return OK if if_changed else UNTESTED
     codes = [_try_home(home, users, if_changed, required=bool(names)) for home in homes(names)]
     tried = [code for code in codes if code is not None]
-    return max(tried, default=0 if if_changed else 125)
+    return max(tried, default=OK if if_changed else UNTESTED)
 
 
 def _try_home(home: Home, users: Sequence[str], if_changed: bool, required: bool) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cpuidlab.base.error_text import first_line
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.base.parallel import in_parallel, rigs_at_once
 from cpuidlab.base.progress import say
 from cpuidlab.commands import avocado_job
@@ -83,8 +84,8 @@ def exit_code(results: Sequence[Result]) -> int:
     """0 all killed or argued equivalent, 1 one survived, 125 of one nobody can say."""
     outcomes = {result.outcome for result in results}
     if Outcome.SURVIVED in outcomes:
-        return 1
-    return 125 if outcomes & {Outcome.NOT_BUILT, Outcome.ERROR} else 0
+        return BROKEN
+    return UNTESTED if outcomes & {Outcome.NOT_BUILT, Outcome.ERROR} else OK
 
 
 def _timed(mutant: Mutant, folder: Path, run: Callable[[Mutant, Path], Result]) -> Result:

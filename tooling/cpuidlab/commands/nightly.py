@@ -23,13 +23,13 @@ from cpuidlab.avocado_plugin.plan import split_hosts
 from cpuidlab.base import artifact_gc
 from cpuidlab.base.command import DIE_WITH_US
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import host_spec, lookup
 from cpuidlab.report import matrix
 from cpuidlab.report.write import UNFINISHED, read_about
 
-OK, BROKEN, UNTESTED = 0, 1, 125
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
 FACTS = "night.json"
 ROOM_BYTES = 1_000_000  # with less a job may not even be able to say what is wrong

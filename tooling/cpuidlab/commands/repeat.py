@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cpuidlab.avocado_plugin.plan import split_hosts
 from cpuidlab.base.error_text import first_line
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.commands import avocado_job
 from cpuidlab.commands.mutants import whole_suite
 from cpuidlab.commands.mutation_run import SUITE_SECONDS
@@ -15,7 +16,6 @@ from cpuidlab.report.matrix import Cell
 from cpuidlab.rig.host_config import PAGINGS
 
 HOSTS = "5.10+warning,6.1"  # one that warns, one that refuses
-UNTESTED = 125
 ALARMS = (Verdict.FAIL, Verdict.WARN, Verdict.ERROR)
 
 
@@ -41,7 +41,7 @@ def main(rounds: int, hosts: str = HOSTS) -> int:
         cells += new
     ended = f"{rounds} rounds on {hosts}{f', {lost} of them lost' if lost else ''}"
     print(f"{ended}: {counted(cells)}; {len(alarms(cells))} false alarms; all in {folder}")
-    return exit_code(cells) or (UNTESTED if lost else 0)
+    return exit_code(cells) or (UNTESTED if lost else OK)
 
 
 def alarms(cells: Sequence[Cell]) -> tuple[Cell, ...]:
@@ -59,5 +59,5 @@ def exit_code(cells: Sequence[Cell]) -> int:
     """As for `avocado run`, and a WARN counts as a FAIL: here nothing has been backported."""
     verdicts = {cell.verdict for cell in cells}
     if verdicts & {Verdict.FAIL, Verdict.WARN}:
-        return 1
-    return UNTESTED if Verdict.ERROR in verdicts or Verdict.PASS not in verdicts else 0
+        return BROKEN
+    return UNTESTED if Verdict.ERROR in verdicts or Verdict.PASS not in verdicts else OK

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import UsageError
+from cpuidlab.base.exit_codes import BROKEN, OK
 from cpuidlab.experiment.ask_kernel import probe
 from cpuidlab.experiment.experiment import Story
 from cpuidlab.experiment.observation import ACCEPTED, Observation, to_json
@@ -20,7 +21,6 @@ from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup, setup
 from cpuidlab.rig.snapshots import open_rig
 
-OK, BROKEN = 0, 1
 SECONDS = 240.0
 UNCOMPARED = {"padding", "runtime_bits"}  # what KVM does not compare, so that the CPUID counts as the same
 WIDTHS = (0, 48, 57)  # virtual-address widths; kvm_check_cpuid() refuses any other in every era
