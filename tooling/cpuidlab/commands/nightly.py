@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jinja2
 from filelock import FileLock, Timeout
 
 from cpuidlab.avocado_plugin import all_hosts, journal
@@ -28,6 +27,7 @@ from cpuidlab.base.paths import PROJECT
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import host_spec, lookup
 from cpuidlab.report import matrix
+from cpuidlab.report.render import render
 from cpuidlab.report.write import UNFINISHED, read_about
 
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
@@ -131,12 +131,8 @@ def report(out: Path, night: Night) -> str:
 
 def write_index(out: Path) -> None:
     """Write the page that leads to every night, aside first."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cpuidlab.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     partial = out / "index.html.partial"
-    partial.write_text(environment.get_template("nights.html.j2").render(nights=nights(out)))
+    partial.write_text(render("nights.html.j2", nights=nights(out)))
     partial.replace(out / "index.html")
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
-
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.compare import Changes
 from cpuidlab.report.compare_text import told
@@ -15,6 +13,7 @@ from cpuidlab.report.host_era import standings
 from cpuidlab.report.matrix import Cell, Place, by_group, grid, remarkable, summary
 from cpuidlab.report.outcome import OUTCOMES, STYLES, Outcome, outcome_of
 from cpuidlab.report.promise_titles import title_of, words_of
+from cpuidlab.report.render import render
 from cpuidlab.report.vmm_advice import advice, leads
 
 
@@ -48,17 +47,14 @@ def html(
     changes: Changes | None = None,
 ) -> str:
     """The page. `folder` is the job's, for excerpts of the evidence; `base` leads from the page's own folder to it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cpuidlab.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     table, found = grid(cells, planned), advice(cells, planned)
     book = _Book(folder, base, changes)
     for cell in remarkable(cells):  # the first to have room for their excerpts
         book.number(cell)
     rows = {row: tuple(book.shown(table.find(row, column)) for column in table.columns) for row in table.rows}
     used = {shown.outcome for places in rows.values() for shown in places}
-    return environment.get_template("matrix.html.j2").render(
+    return render(
+        "matrix.html.j2",
         summary=summary(cells, planned), header=header or {}, table=table, rows=rows,
         groups=by_group(table), routes=dict.fromkeys(row[1] for row in table.rows),
         standings=standings(cells, planned), marks=_marks(cells), advices=found, leads=leads(found),

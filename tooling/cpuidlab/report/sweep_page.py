@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Row, Word
 from cpuidlab.kvm.fields import FIELDS, leaf_name
 from cpuidlab.report.markdown import plain
+from cpuidlab.report.render import render
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import difference, names, outcomes, summary
 
@@ -140,11 +139,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def html(maps: Sequence[Map]) -> str:
     """The maps as one self-contained page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cpuidlab.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("sweep.html.j2").render(
+    return render(
+        "sweep.html.j2",
         maps=maps, leaves=leaves(maps), differences=differences(maps), meanings=MEANINGS, summary=summary,
         outcomes=outcomes, letters={name: name[0].upper() if name != ABSENT else "·" for name in MEANINGS},
     )  # fmt: skip
