@@ -5,12 +5,13 @@ guest, and QEMU's query-cpu-model-expansion lists features that TCG then leaves 
 """
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.command import last_line
 
 QEMU = "qemu-system-x86_64"
@@ -138,10 +139,6 @@ def _recall(memory: Path, key: str) -> Trial | None:
 
 
 def _keep(memory: Path, key: str, trial: Trial) -> None:
-    partial = memory.with_name(f"{memory.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):  # the check of the cache folder tells of it; here the trial is just made again
         memory.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"key": key, "runs": trial.runs, "story": trial.story}))
-        partial.replace(memory)
-    except OSError:
-        partial.unlink(missing_ok=True)  # the check of the cache folder tells of it; here the trial is just made again
+        write_atomically(memory, json.dumps({"key": key, "runs": trial.runs, "story": trial.story}))

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from cpuidlab.avocado_plugin import all_hosts, journal
 from cpuidlab.avocado_plugin.plan import split_hosts
 from cpuidlab.base import artifact_gc
+from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.command import DIE_WITH_US
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
@@ -131,9 +132,7 @@ def report(out: Path, night: Night) -> str:
 
 def write_index(out: Path) -> None:
     """Write the page that leads to every night, aside first."""
-    partial = out / "index.html.partial"
-    partial.write_text(render("nights.html.j2", nights=nights(out)))
-    partial.replace(out / "index.html")
+    write_atomically(out / "index.html", render("nights.html.j2", nights=nights(out)))
 
 
 def _newest(hosts: str) -> list[str]:

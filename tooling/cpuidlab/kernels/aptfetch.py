@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cpuidlab.base import command
+from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import cache_dir
 from cpuidlab.base.progress import say, step
@@ -159,9 +160,8 @@ def _update(suite: Suite) -> None:
     with step(f"package list of {suite.name}"):
         _apt(suite, "get", "update", seconds=UPDATE_SECONDS)
     names = _apt(suite, "cache", "pkgnames", "linux-", seconds=60).split()
-    partial = _listing(suite).with_suffix(".partial")
-    partial.write_text(json.dumps(_versions(_apt(suite, "cache", "madison", *sorted(names), seconds=60))))
-    partial.replace(_listing(suite))
+    versions = _versions(_apt(suite, "cache", "madison", *sorted(names), seconds=60))
+    write_atomically(_listing(suite), json.dumps(versions))
 
 
 def _config(suite: Suite) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpuidlab.base import artifacts
+from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.errors import FULL_DISK, LabError, UsageError
 from cpuidlab.base.paths import cache_dir
 from cpuidlab.base.progress import say
@@ -247,6 +247,4 @@ def _pinned(base: str) -> Kernel | None:
 def _write_pin(base: str, text: str) -> None:
     pin = _pin(base)
     pin.parent.mkdir(parents=True, exist_ok=True)
-    partial = pin.with_name(f"{base}.{os.getpid()}.partial")
-    partial.write_text(text)
-    partial.replace(pin)
+    write_atomically(pin, text)

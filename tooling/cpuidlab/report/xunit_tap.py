@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.error_text import first_line
 from cpuidlab.report.matrix import Cell
 
@@ -21,9 +22,7 @@ def annotate(job: Path, cells: Mapping[str, Cell]) -> None:
     for name, change in (("results.xml", _xunit), ("results.tap", _tap)):
         file = job / name
         if file.exists():
-            partial = file.with_name(f"{name}.partial")
-            partial.write_text(change(file.read_text(), cells))
-            partial.replace(file)
+            write_atomically(file, change(file.read_text(), cells))
 
 
 def _xunit(text: str, cells: Mapping[str, Cell]) -> str:
