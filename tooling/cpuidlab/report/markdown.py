@@ -1,9 +1,10 @@
 """Write the matrix as Markdown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from cpuidlab.base.error_text import first_line
 from cpuidlab.report.host_era import standings
+from cpuidlab.report.markdown_table import as_table, plain
 from cpuidlab.report.matrix import Cell, Place, by_group, grid, label, remarkable, summary
 from cpuidlab.report.outcome import STYLES, legend, outcome_of
 from cpuidlab.report.vmm_advice import advice, leads
@@ -31,28 +32,26 @@ def markdown(cells: Sequence[Cell], *, header: Mapping[str, str] | None = None, 
         [f"- **{plain(rule.lead)} {plain(', '.join(hosts))}.**" for rule, hosts in leads(found).items()],
         _rows(
             ["kernel", "set CPUID again?", "before the first run", "the same again", "another one"],
-            [[one.host, one.rule.short, one.before, one.same, one.changed] for one in found],
+            *([one.host, one.rule.short, one.before, one.same, one.changed] for one in found),
         ),
         ["## Predicted, probed, seen"],
         _rows(
             ["kernel", "release", "predicted", "probed", "seen by the tests", "which means"],
-            [
+            *(
                 [one.host, ", ".join(one.releases), one.predicted, one.probed, one.told, one.meaning]
                 for one in standings(cells, planned)
-            ],
+            ),
         ),
         ["## Every promise on every kernel"],
         [plain(legend(table))],
-        ["| " + " | ".join(map(plain, head)) + " |", "|" + " --- |" * len(head)]
-        + ["| " + " | ".join(line) + " |" for line in lines],
+        [as_table([list(map(plain, head)), *lines])],
         reasons,
     )
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(map(plain, row)) + " |" for row in (head, *rows)]
-    return [lines[0], "|" + " --- |" * len(head), *lines[1:]]
+def _rows(*rows: Sequence[str]) -> list[str]:
+    return [as_table([list(map(plain, row)) for row in rows])]
 
 
 def _said(cell: Cell | None) -> str:
@@ -63,10 +62,3 @@ def _said(cell: Cell | None) -> str:
         if cell
         else (f"{outcome.letter} {outcome.word}")
     )
-
-
-def plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, also inside a table."""
-    for sign in "\\`*_|<>[]":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Row, Word
 from cpuidlab.kvm.fields import FIELDS, leaf_name
-from cpuidlab.report.markdown import plain
+from cpuidlab.report.markdown_table import as_table, plain
 from cpuidlab.report.render import render
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import difference, names, outcomes, summary
@@ -116,7 +116,7 @@ def markdown(maps: Sequence[Map]) -> str:
             ]
             for line in leaf.lines
         ]
-        parts += [f"## {leaf.name}", _table([["bits", *(one.name for one in maps)], *rows])]
+        parts += [f"## {leaf.name}", as_table([["bits", *(one.name for one in maps)], *rows])]
     for old, new, lines in differences(maps):
         parts += [f"## From {plain(old)} to {plain(new)}", "\n".join(f"- {plain(line)}" for line in lines)]
     return "\n\n".join(parts) + "\n"
@@ -128,13 +128,7 @@ def _large(maps: Sequence[Map]) -> str:
         kept = outcomes(one.sweep)["ignored"] or "nothing"
         texts = (one.name, one.release, summary(one.sweep), kept, f"{one.sweep.seconds:.3f} s", one.guest)
         rows.append([plain(text) for text in texts])
-    return _table(rows)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + " --- |" * len(rows[0]))
-    return "\n".join(lines)
+    return as_table(rows)
 
 
 def html(maps: Sequence[Map]) -> str:
