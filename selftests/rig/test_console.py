@@ -42,6 +42,11 @@ def test_a_boot_that_cannot_succeed(line: str, told: str | None, kind: type[LabE
         assert told in str(failure)
 
 
+@pytest.mark.parametrize("length", range(1, len("LAB: guest up")))
+def test_a_line_that_is_just_being_written_says_nothing_yet(length: int) -> None:
+    assert failed_boot("6.1-npt", "guest", f"[ 1.0] Freeing initrd memory\r\n{'LAB: guest up'[:length]}") is None
+
+
 def test_a_panic_that_follows_is_not_the_cause() -> None:
     said = "[ 1.0] Initramfs unpacking failed: write error\r\n[ 2.0] Kernel panic - not syncing: no init\r\n"
     assert "write error" in str(failed_boot("6.1-npt", "host", said))

@@ -12,7 +12,7 @@ HOPELESS = re.compile(
     r"|No working init found[^\r\n]*"
     r"|can't (?:run|execute|open) '/[^\r\n]*"
     r"|[^\r\n]*: No such device\b[^\r\n]*"
-    rf"|LAB: (?!{'|'.join(up.removeprefix('LAB: ') for up in UP.values())})[^\r\n]*"
+    rf"|LAB: (?!{'|'.join(up.removeprefix('LAB: ') for up in UP.values())})[^\r\n]*(?=[\r\n])"  # a whole line, not one half written
 )
 
 
