@@ -12,7 +12,8 @@ HOPELESS = re.compile(
     r"|No working init found[^\r\n]*"
     r"|can't (?:run|execute|open) '/[^\r\n]*"
     r"|[^\r\n]*: No such device\b[^\r\n]*"
-    rf"|LAB: (?!{'|'.join(up.removeprefix('LAB: ') for up in UP.values())})[^\r\n]*(?=[\r\n])"  # a whole line, not one half written
+    # a whole line, not one half written
+    rf"|LAB: (?!{'|'.join(up.removeprefix('LAB: ') for up in UP.values())})[^\r\n]*(?=[\r\n])"
 )
 
 
