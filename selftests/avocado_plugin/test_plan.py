@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cpuidlab.avocado_plugin import all_hosts, plan, results
 from cpuidlab.base import parallel
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from fakesetup import fake_setup
 
 
@@ -135,6 +135,23 @@ def test_all_hosts_go_on_without_a_kernel_that_cannot_be_had(monkeypatch: pytest
     monkeypatch.setattr(all_hosts, "every_host", lambda *_: ("6.1",))
     with pytest.raises(LabError, match="no mirror"):
         plan.plan("all", "npt")
+
+
+def test_a_paging_mode_that_this_machine_cannot_do_is_left_out_unless_it_alone_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def setup(spec: str, paging: str) -> Any:
+        if paging == "shadow":
+            raise UnsupportedError("this QEMU cannot")
+        return fake_setup(spec, paging)
+
+    monkeypatch.setattr(plan, "setup", setup)
+    made = plan.plan("5.10,6.1", "npt,shadow")
+    assert [one.name for one in made.variants] == ["5.10-npt", "6.1-npt"]
+    assert made.left_out == (("--paging shadow", "this QEMU cannot"),)
+    assert capsys.readouterr().err.count("--paging shadow is left out") == 1
+    with pytest.raises(UsageError, match="this QEMU cannot"):
+        plan.plan("5.10", "shadow")
 
 
 # work in parallel

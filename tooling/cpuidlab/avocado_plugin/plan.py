@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cpuidlab.avocado_plugin import all_hosts, rig_scheduler
 from cpuidlab.avocado_plugin.rig_scheduler import Ahead, Slots, Work
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.base.parallel import rigs_at_once
 from cpuidlab.base.progress import say
 from cpuidlab.experiment.ask_kernel import probe
@@ -87,19 +87,26 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
 def _found(
     asked: Sequence[str], specs: Sequence[str], pagings: Sequence[str], chosen: Mapping[str, str]
 ) -> tuple[tuple[Variant, ...], tuple[tuple[str, str], ...]]:
-    """The variants; and the hosts that only `all` names and that cannot be had today, with the reason."""
-    left_out = dict[str, LabError]()
+    """The variants; and what is left out, with the reason: hosts that only `all` names and that cannot be had today,
+    and paging modes that this machine cannot do, unless nothing else was asked for."""
+    left_out = dict[str, LabError | UnsupportedError]()
+
+    def leave_out(what: str, error: LabError | UnsupportedError) -> None:
+        if what not in left_out:
+            say(f"  !! {what} is left out: {error}")
+        left_out[what] = error
+
     found: dict[Place, Variant] = {}
     for spec in specs:
-        try:
-            setups = [setup(spec, mode) for mode in pagings]
-        except LabError as error:
-            if spec in asked:
-                raise
-            left_out[spec] = error
-            say(f"  !! {spec} is left out: {error}")
-            continue
-        _add(found, [Variant(one, spec, chosen[spec]) for one in setups])
+        for mode in pagings:
+            try:
+                _add(found, [Variant(setup(spec, mode), spec, chosen[spec])])
+            except UnsupportedError as error:
+                leave_out(f"--paging {mode}", error)
+            except LabError as error:
+                if spec in asked:
+                    raise
+                leave_out(spec, error)
     if not found:
         raise next(iter(left_out.values()))
     return tuple(found.values()), tuple((spec, str(error)) for spec, error in left_out.items())

@@ -10,6 +10,10 @@ class UsageError(Exception):
     """The user asked for something that cannot be: one line, exit code 2."""
 
 
+class UnsupportedError(UsageError):
+    """This machine cannot do what was asked, with whatever kernel."""
+
+
 class LabError(Exception):
     """The lab failed (boot, SSH, download, disk): verdict ERROR, exit code 125 where nothing was tested.
 

@@ -5,10 +5,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from cpuidlab.base.artifacts import key_of
-from cpuidlab.base.errors import UsageError
+from cpuidlab.base.errors import UnsupportedError, UsageError
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
 from cpuidlab.rig import images
+from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import QUICK_WORDS
 from cpuidlab.rig.host_vm import ACCEL, CPU, Boot, qemu_identity
 from cpuidlab.rig.keys import Keys, lab_keys
@@ -80,8 +81,12 @@ class Setup:
 def setup(host: str, paging: str) -> Setup:
     """The setup that a host spec and a paging mode name.
 
-    Raises UsageError where there is no such kernel or paging mode, LabError where a kernel cannot be had.
+    Raises UsageError where there is no such kernel or paging mode, UnsupportedError where this machine cannot do that
+    paging mode, LabError where a kernel cannot be had.
     """
     if paging not in PAGINGS:
         raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")
+    lacking = lack(paging)
+    if lacking:
+        raise UnsupportedError(lacking)
     return Setup(resolve(host), paging, resolve(GUEST_KERNEL), lab_keys())

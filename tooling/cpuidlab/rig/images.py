@@ -34,7 +34,7 @@ def guest_image(kernel: Kernel, keys: Keys) -> Path:
     extra = {
         "lib/cpuidprobe.ko": probe_module(kernel),
         "usr/bin/probe": PROBE / "probe",
-        "usr/bin/health": _compiled("health", GUESTS / "guest" / "health.c", "-static"),
+        "usr/bin/health": compiled("health", GUESTS / "guest" / "health.c", "-static"),
     }
     image = _image("images", "guest", kernel, _base("guest", keys, extra))
     return check_room("guest", image, min(profile.memory_mib for profile in PROFILES.values()))
@@ -74,10 +74,12 @@ def check_room(role: str, image: Path, memory_mib: int) -> Path:
 
 def hook_library() -> Path:
     """The compiled hook: a shared library to be preloaded into QEMU."""
-    return _compiled("cpuidhook.so", TOOLING / "hook" / "cpuidhook.c", "-shared", "-fPIC", "-pthread", "-ldl")
+    return compiled("cpuidhook.so", TOOLING / "hook" / "cpuidhook.c", "-shared", "-fPIC", "-pthread", "-ldl")
 
 
-def _compiled(name: str, source: Path, *flags: str) -> Path:
+def compiled(name: str, source: Path, *flags: str) -> Path:
+    """Return the program or library that gcc makes of one source: a file in the cache."""
+
     def compile_it(folder: Path) -> None:
         words = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(folder / name), str(source), *flags]
         run(words, seconds=60)
@@ -110,7 +112,7 @@ def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
     """All of an image but the kernel's modules."""
     files = _read_list(GUESTS / "common.list") + _read_list(GUESTS / role / "files.list")
     scripts = {"etc/inittab": GUESTS / "inittab", "etc/rc.common": GUESTS / "rc.common", "etc/rc": GUESTS / role / "rc"}
-    extra = extra | {"usr/bin/readout": _compiled("readout", GUESTS / "readout.c", "-static")}
+    extra = extra | {"usr/bin/readout": compiled("readout", GUESTS / "readout.c", "-static")}
     inputs = {"keys": keys.digest, "files": " ".join(files)}
     inputs |= {name: _source_digest(path) for name, path in scripts.items()}
     inputs |= {name: _source_digest(path) for name, path in extra.items()}
