@@ -25,7 +25,7 @@ C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/fakes/*.c
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor run matrix check lint types selftests smoke fresh fresh-if-changed benchmark mutants steady clean
+.PHONY: help setup doctor run matrix check lint types selftests smoke fresh fresh-if-changed benchmark mutants answers steady clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -70,6 +70,11 @@ benchmark: doctor ## the speed figures, as ratios measured in one run
 
 mutants: doctor ## rebuild KVM with one fault at a time and see whether a test notices; MUTANTS="NAME ..." for some
 	@$(BIN)/cpuidlab mutants $(if $(MUTANTS),$(MUTANTS),--markdown docs/mutants.md)
+
+answers: doctor ## docs/matrix.md from the latest job (make matrix), docs/mutability.md from a new sweep of all kernels
+	@sed '/^- carrier:/d' job-results/latest/matrix.md >docs/matrix.md
+	@$(BIN)/cpuidlab sweep --host all
+	@cp sweep-results/sweep.md docs/mutability.md
 
 steady: doctor ## the whole suite 20 times on hosts that are whole: not one false alarm; ROUNDS=N
 	@$(BIN)/cpuidlab steady $(if $(ROUNDS),--rounds $(ROUNDS))
