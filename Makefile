@@ -80,5 +80,5 @@ steady: doctor ## the whole suite 20 times on hosts that are whole: not one fals
 	@$(BIN)/cpuidlab steady $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## remove what was made in this folder; the cache of kernels and rigs stays
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis job-results tooling/*.egg-info
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis job-results setup.log tooling/*.egg-info
 	@find tooling tests selftests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,17 +1,22 @@
 """Set-up from a bare machine: tooling/setup.sh run in a copy of the frame, with fake apt, dpkg, sudo and Python."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from cpuidlab.base.paths import PROJECT
 
 FRAME = ["tooling/setup.sh", "tooling/packages.txt", "tooling/requirements.lock", "setup.cfg", "pyproject.toml"]
-REAL = ["bash", "dirname", "sed", "grep", "paste", "cat", "readlink", "sha256sum", "flock", "tee", "tail", "env",
+REAL = ["bash", "dirname", "sed", "grep", "paste", "cat", "readlink", "sha256sum", "flock", "tail", "wc", "tr", "env",
         "mkdir", "ln", "rm", "touch", "cp", "chmod"]  # fmt: skip
 ALL_INSTALLED = (
     """for name in $(sed 's/#.*//; s/|/ /g' tooling/packages.txt); do printf ' installed=%s ' "$name"; done"""
@@ -50,6 +55,13 @@ class Machine:
             capture_output=True, stdin=subprocess.DEVNULL, timeout=20, check=False,
         )  # fmt: skip
 
+    def begun(self) -> "subprocess.Popen[str]":
+        """A set-up in a process group of its own, as a shell begins it."""
+        return subprocess.Popen(
+            ["tooling/setup.sh"], cwd=self.project, env={"PATH": str(self.programs)}, text=True, process_group=0,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
     def noted(self, name: str) -> list[str]:
         path = self.project / name
         return path.read_text().splitlines() if path.exists() else []
@@ -58,6 +70,18 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
+
+
+def changing(machine: Machine) -> list[str]:
+    """What apt and dpkg were asked to change; how much apt would fetch is only a question."""
+    return [call for call in machine.noted("apt-calls") if "--print-uris" not in call]
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.02)
 
 
 def fails_in_one_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -102,7 +126,7 @@ def test_missing_packages_are_announced_and_installed(machine: Machine) -> None:
     done = machine.setup("packages")
     assert done.returncode == 0
     assert "installing system packages: cpuid\n" in done.stderr
-    assert [call.split()[-1] for call in machine.noted("apt-calls")] == ["cpuid"]
+    assert [call.split()[-1] for call in changing(machine)] == ["cpuid"]
 
 
 def test_a_removed_package_is_missing(machine: Machine) -> None:
@@ -144,7 +168,7 @@ def test_alternatives_are_chosen_anew_where_the_package_lists_were_empty(machine
     machine.has("dpkg-query", WITHOUT_DRACUT)
     machine.has("apt-cache", f"[[ ! -e apt-calls ]] || KNOWN=dracut-core\n{LONG_POLICY}")
     assert machine.setup("packages").returncode == 0
-    assert [call.split()[-1] for call in machine.noted("apt-calls")] == ["update", "dracut-core"]
+    assert [call.split()[-1] for call in changing(machine)] == ["update", "dracut-core"]
 
 
 def test_a_package_that_apt_names_and_cannot_install_is_not_available(machine: Machine) -> None:
@@ -163,7 +187,7 @@ def test_package_lists_are_updated_only_where_apt_does_not_know_a_package(machin
     machine.has("dpkg-query", f"({ALL_INSTALLED}) | sed 's/ installed=cpuid //'")
     machine.has("apt-cache", "[[ -e apt-calls ]] && echo Candidate: 1.0; true")
     machine.setup("packages")
-    assert [call.split()[0] for call in machine.noted("apt-calls")] == ["update", "install"]
+    assert [call.split()[-1] for call in changing(machine)] == ["update", "cpuid"]
 
 
 def test_without_root_and_sudo_the_exact_command_is_told(machine: Machine) -> None:
@@ -204,6 +228,201 @@ def test_a_pip_that_fails_is_one_line_and_the_next_good_run_works(machine: Machi
     assert "pip failed: ERROR: no network" in line
     (machine.project / "mended").touch()
     assert machine.setup().returncode == 0
+
+
+def lacks_cpuid(machine: Machine) -> None:
+    machine.has("dpkg-query", f"({ALL_INSTALLED}) | sed 's/ installed=cpuid //'")
+
+
+# An apt that fetches two packages and has much to say.
+APT = """case " $* " in *" --print-uris "*)
+    echo "Reading package lists..."
+    echo "'http://mirror/a.deb' a.deb 1500000 MD5Sum:0"
+    echo "'http://mirror/b.deb' b.deb 700001 SHA256:0"; exit ;;
+esac
+echo "$@" >>apt-calls
+echo "Setting up cpuid"; echo "W: careful" >&2"""
+
+
+def test_what_apt_and_pip_say_goes_to_the_log_and_the_screen_has_short_lines(machine: Machine) -> None:
+    lacks_cpuid(machine)
+    machine.has("apt-get", APT)
+    done = machine.setup()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    shown = re.sub(r"\d+ s\)", "N s)", done.stderr).splitlines()
+    assert shown == [
+        "  .. set-up, needed once: all that apt and pip say goes to setup.log",
+        "  .. installing system packages: cpuid",
+        "     apt fetches 3 MB in 2 packages",
+        "  ok system packages (N s)",
+        f"  .. installing {packages_locked()} Python packages into .venv: about 40 MB, about a minute",
+        "  ok Python packages (N s)",
+        "  ok cpuidlab in .venv",
+    ]
+    log = (machine.project / "setup.log").read_text()
+    assert [text for text in ("Setting up cpuid", "W: careful", "Collecting thing==1") if text not in log] == []
+
+
+def test_what_an_interrupted_run_has_fetched_is_not_fetched_again(machine: Machine) -> None:
+    lacks_cpuid(machine)
+    assert "     nothing has to be fetched\n" in machine.setup("packages").stderr
+    machine.has("apt-get", '[[ $* != *--print-uris* ]] || { echo "E: no idea"; exit 100; }')
+    done = machine.setup("packages")
+    assert done.returncode == 0
+    assert "fetche" not in done.stderr  # it could not tell
+
+
+def packages_locked() -> int:
+    return (PROJECT / "tooling/requirements.lock").read_text().count("==")
+
+
+def test_a_setup_without_work_leaves_the_log_of_the_last_one(machine: Machine) -> None:
+    machine.setup()
+    log = (machine.project / "setup.log").read_text()
+    machine.setup()
+    assert (machine.project / "setup.log").read_text() == log != ""
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("echo Reading; echo E: no room; echo E: all is lost >&2", "no room"),
+        ("echo Reading; echo what now", "what now"),
+        ("true", "it said nothing"),
+    ],
+)
+def test_an_apt_that_fails_is_one_line_with_its_first_error(machine: Machine, said: str, reason: str) -> None:
+    lacks_cpuid(machine)
+    machine.has("apt-get", f"{said}; exit 100")
+    line = fails_in_one_line(machine.setup())
+    assert line.startswith(f"setup: apt-get failed: {reason}; all it said is in setup.log;")
+
+
+def test_where_apts_lists_could_not_be_fetched_that_is_the_reason(machine: Machine) -> None:
+    lacks_cpuid(machine)
+    machine.has("apt-cache", "true")
+    machine.has("apt-get", '[[ $* == *update ]] && echo "E: no such host" || echo "E: Unable to locate"; exit 100')
+    assert "apt-get failed: its lists: no such host;" in fails_in_one_line(machine.setup())
+
+
+def test_an_installation_that_was_interrupted_is_mended_first(machine: Machine) -> None:
+    lacks_cpuid(machine)
+    machine.has("dpkg", '[[ $* == --audit ]] && { echo "half configured: cpuid"; exit; }; echo dpkg "$@" >>apt-calls')
+    done = machine.setup("packages")
+    assert done.returncode == 0
+    assert "  .. an installation was interrupted: dpkg --configure -a\n" in done.stderr
+    first, second = changing(machine)
+    assert first.startswith("dpkg ")
+    assert first.endswith(" --configure -a")
+    assert second.startswith("install ")
+    assert " --fix-broken " in second
+
+
+def test_it_is_mended_where_only_apt_knows_of_it(machine: Machine) -> None:
+    lacks_cpuid(machine)
+    machine.has("dpkg", "[[ $* == --audit ]] || touch mended")
+    machine.has("apt-get", "[[ -e mended ]] || { echo \"E: you must run 'dpkg --configure -a' to go on\"; exit 100; }")
+    done = machine.setup("packages")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("an installation was interrupted") == 1
+
+
+def test_a_whole_dpkg_is_left_alone(machine: Machine) -> None:
+    lacks_cpuid(machine)
+    machine.has("dpkg", "[[ $* == --audit ]] || touch mended")
+    done = machine.setup("packages")
+    assert "interrupted" not in done.stderr
+    assert not (machine.project / "mended").exists()
+
+
+NO_MATCH = "ERROR: No matching distribution found for thing==1"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (NO_MATCH, NO_MATCH),
+        (
+            "Could not fetch URL https://index/: There was a problem confirming the ssl certificate: HTTPSConnection"
+            "Pool(host='index', port=443): Max retries exceeded with url: /thing/ (Caused by SSLError("
+            "SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed"
+            " certificate (_ssl.c:1002)')))"
+            f" - skipping\n{NO_MATCH}",
+            "SSLError: certificate verify failed: self-signed certificate (_ssl.c:1002)",
+        ),
+        (
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip.C at 0x7>:"
+            " Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')': /thing/\n"
+            + NO_MATCH,
+            "NewConnectionError: Temporary failure in name resolution",
+        ),
+        (
+            "WARNING: Retrying (Retry(0)) after connection broken by 'ReadTimeoutError(\"timed out (15)\")': /t/\n"
+            + NO_MATCH,
+            'ReadTimeoutError: "timed out (15)',
+        ),
+        (
+            "WARNING: Retrying (Retry(total=4)) after connection broken by 'ProtocolError('x')': /thing/\n"
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES",
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES",
+        ),
+    ],
+)
+def test_a_pip_that_fails_names_the_cause(machine: Machine, said: str, reason: str) -> None:
+    (machine.project / "said").write_text(said)
+    machine.has("python3", PYTHON.replace('echo "Collecting thing==1"', "cat said; exit 1"))
+    line = fails_in_one_line(machine.setup())
+    assert line.startswith(f"setup: pip failed: {reason}")
+    assert line.endswith("all it said is in setup.log; mend that, then run 'make setup' again")
+
+
+def group_of(leader: int) -> Iterator[psutil.Process]:
+    """The processes that live in that group."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["apt", "venv", "pip"])
+def test_a_setup_that_is_interrupted_leaves_no_child_and_the_next_one_goes_on(
+    machine: Machine, where: str, number: signal.Signals
+) -> None:
+    hang = ": >hangs; exec sleep 60"  # no program that could end by itself just when the signal comes
+    if where == "apt":
+        lacks_cpuid(machine)
+        machine.has("apt-get", f"[[ $* == *--print-uris* || -e hangs ]] || {{ {hang}; }}")
+    else:
+        at = 'cp "$0" .venv/bin/python' if where == "venv" else 'echo "Collecting thing==1"'
+        machine.has("python3", PYTHON.replace(at, f"{at}; [[ -e hangs ]] || {{ {hang}; }}"))
+    (machine.programs / "sleep").symlink_to(shutil.which("sleep") or pytest.skip("no sleep here"))
+    with machine.begun() as process:
+        until((machine.project / "hangs").exists)
+        os.killpg(process.pid, number)  # as a terminal does: the whole group
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
+    said = [line for line in err.splitlines() if not line.startswith("  ") and line != "Terminated"]  # bash's own word
+    assert said == ["setup: interrupted; 'make setup' goes on from here"]
+    until(lambda: not list(group_of(process.pid)))
+    done = machine.setup()
+    assert done.returncode == 0, done.stderr
+    assert "ok cpuidlab in .venv" in done.stderr
+    assert machine.setup().stderr == "" or where == "apt"  # there cpuid is missing for ever
+
+
+def test_an_environment_that_was_half_emptied_is_made_anew(machine: Machine) -> None:
+    """Killed while the old one was removed, and then the old lock came back: its stamp must have gone first."""
+    machine.setup()
+    lock = machine.project / "tooling/requirements.lock"
+    before = lock.read_text()
+    lock.write_text("other==1\n")
+    machine.has("python3", PYTHON.replace("mkdir -p .venv/bin; rm -f .venv/stamp*;", "kill -9 $PPID;"))
+    assert machine.setup().returncode == -signal.SIGKILL
+    lock.write_text(before)
+    machine.has("python3", PYTHON)
+    assert "ok Python packages" in machine.setup().stderr
 
 
 def test_an_unknown_step(machine: Machine) -> None:
