@@ -7,7 +7,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,6 +21,22 @@ LOCK_SECONDS = 1800
 # What was used within this time stays, though there is a newer one: another checkout may be at work with it.
 YOUNG_SECONDS = 3600
 _NAME = re.compile(r"(?P<label>.+)-[0-9a-f]{20}")  # of what `made` has made
+
+_only_looking = ContextVar("_only_looking", default=False)
+
+
+class NotMadeError(Exception):
+    """Somebody only looked for a thing that is not in the cache; no trouble, so no LabError."""
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """Have `made` raise NotMadeError in this thread where it would make something."""
+    token = _only_looking.set(True)
+    try:
+        yield
+    finally:
+        _only_looking.reset(token)
 
 
 def key_of(inputs: Mapping[str, str]) -> str:
@@ -48,6 +65,8 @@ def made(kind: str, label: str, inputs: Mapping[str, str], make: Callable[[Path]
         with suppress(OSError):  # when it was last used; a cache that may only be read does as well
             os.utime(final)
         return final
+    if _only_looking.get():
+        raise NotMadeError(final.name)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with _locked(final):

@@ -67,6 +67,16 @@ def resolve(spec: str, refresh: bool = False) -> Kernel:
     return _patched(kernel, patch) if patch else kernel
 
 
+def known(base: str) -> Kernel | None:
+    """The unpatched kernel that `resolve` would take for a series, a point release or "newest" without a network."""
+    if base == "newest":
+        try:
+            base = _pin(base).read_text()
+        except OSError:
+            return None
+    return _pinned(base)
+
+
 @_cache_trouble()
 def newest_series(refresh: bool = False) -> str:
     """The newest series, such as "7.3", of which the archive holds a finished build that can boot; then pinned."""

@@ -1,0 +1,177 @@
+"""What a job is about to do, told before it does it: cells, what is fetched, rigs to be made, and about how long.
+
+Nothing is made or fetched to find out. Sizes are estimates, for the lists that hold the real ones are fetched too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from cpuidlab.avocado_plugin import all_hosts, plan
+from cpuidlab.avocado_plugin.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
+from cpuidlab.base.artifacts import NotMadeError, label_of, only_looking
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.paths import cache_dir
+from cpuidlab.kernels import aptfetch, host_spec, lookup
+from cpuidlab.kernels.builds import SuiteRow, rows_for
+from cpuidlab.rig import host_config
+from cpuidlab.rig.emulation import lack
+from cpuidlab.rig.guest_config import PROFILES
+from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.snapshots import guest_frozen, host_frozen
+
+# MB as seen in 2026: a kernel's packages had 21 to 37, its source 122 to 167, what a module is built with 13, the list
+# of a whole release 9. The lists of the other suites have less than one.
+KERNEL_MB, SOURCE_MB, HEADERS_MB, RELEASE_LIST_MB, LIST_MB = 30, 145, 13, 9, 1
+RIGS = 1 + len(PROFILES)  # of one host in one paging mode
+MANY = 6  # so many hosts are named, of more only the first and the last
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a job will do. `kernels` and `sources` are what is fetched, `patched` how many KVMs are built, `rigs` how
+    many rigs are made; with `cold` each test boots its own."""
+
+    hosts: tuple[str, ...]
+    pagings: tuple[str, ...]
+    tests: int
+    cold: bool
+    kernels: tuple[str, ...]
+    sources: tuple[str, ...]
+    megabytes: int
+    patched: int
+    rigs: int
+
+    @property
+    def cells(self) -> int:
+        """How many there are to decide."""
+        return len(self.hosts) * len(self.pagings) * self.tests
+
+    def seconds(self, speed: Speed, at_once: int) -> float:
+        """About how long it takes: kernels come one by one, rigs and cells so many at the same time."""
+        first = len(self.kernels) * speed.seconds(KERNEL) + self.patched * speed.seconds(PATCHED)
+        cell = speed.seconds(COLD_CELL if self.cold else CELL)
+        return first + (self.rigs * speed.seconds(RIG) + self.cells * cell) / min(at_once, max(1, self.cells))
+
+    def lines(self, speed: Speed, at_once: int, resumes: bool = False) -> list[str]:
+        """The same for people."""
+        kind = COLD_CELL if self.cold else CELL
+        known = all(speed.is_measured(one) for one in (kind, *([RIG] if self.rigs else [])))
+        source = "as the last job here took" if known else "guessed: no job on this machine has measured them yet"
+        rig = f"{speed.seconds(RIG):.0f} s a rig and " if self.rigs else ""
+        most, kept = ("at most ", ", less for what is kept of the job that is resumed") if resumes else ("", "")
+        return [
+            f"{counted(len(self.hosts), 'host')} ({_named(self.hosts)}) x {' and '.join(self.pagings)} x "
+            f"{counted(self.tests, 'test')} = {counted(self.cells, 'cell')}",
+            f"to fetch: {self._fetched()}",
+            f"to make: {self._made()}",
+            f"{most}{duration(self.seconds(speed, at_once))} on this machine{kept}: {at_once} at a time, with "
+            f"{rig}{speed.seconds(kind):.0f} s a cell ({source})",
+        ]
+
+    def _fetched(self) -> str:
+        if not self.megabytes:
+            return "nothing"
+        kinds = (("kernels ", [_guests(one, self.hosts) for one in self.kernels]), ("KVM's source of ", self.sources))
+        parts = [f"{kind}{_named(names)}" for kind, names in kinds if names]
+        return f"{', '.join(parts) or 'headers'}; about {self.megabytes} MB"
+
+    def _made(self) -> str:
+        parts = [f"KVM for {counted(self.patched, 'patched host')}"] if self.patched else []
+        if self.rigs:
+            parts.append(f"{counted(self.rigs, 'rig')} (hosts, and guests on them, booted once and kept)")
+        return ", ".join(parts) or ("nothing" if not self.cold else "nothing; every test boots a host of its own")
+
+
+def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
+    """What `avocado run` with these options will do. UsageError or LabError where the plan will say so as well."""
+    specs = all_hosts.expand(plan.split_hosts(hosts))
+    asked = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
+    pagings = tuple(mode for mode in asked if not lack(mode))
+    if not (specs and pagings and set(asked) <= set(host_config.PAGINGS)):
+        raise UsageError("nothing to test")
+    parsed = [host_spec.parse(spec) for spec in specs]
+    bases = dict.fromkeys([*(one.base for one in parsed if one.base), host_config.GUEST_KERNEL])
+    found = {base: lookup.known(base) for base in bases}
+    lacking = tuple(base for base, kernel in found.items() if kernel is None)
+    unbuilt = [
+        one
+        for one in parsed
+        if one.patch and (found[one.base] is None or not _is_there(partial(host_config.setup, one.text, pagings[0])))
+    ]
+    trees = {one.base: found[one.base] for one in unbuilt}
+    sources = tuple(base for base, kernel in trees.items() if kernel is None or not _holds("kbuild", kernel.release))
+    guest = found[host_config.GUEST_KERNEL]
+    headers = guest is None or not _holds("headers", guest.release)
+    lists = {row.suite.name: row for base in lacking for row in _rows(base)}
+    return Outlook(
+        hosts=specs, pagings=pagings, tests=tests, cold=cold, kernels=lacking, sources=sources, patched=len(unbuilt),
+        megabytes=len(lacking) * KERNEL_MB + len(sources) * (SOURCE_MB + HEADERS_MB) + headers * HEADERS_MB
+        + sum(map(_list_mb, lists.values())),
+        rigs=0 if cold else sum(_rigs_at(spec, mode) for spec in specs for mode in pagings),
+    )  # fmt: skip
+
+
+def rigs_to_make(setup: Setup) -> int:
+    """How many of a host's rigs are not in the cache."""
+    if not _is_there(partial(host_frozen, setup)):
+        return RIGS
+    return sum(not _is_there(partial(guest_frozen, setup, profile)) for profile in PROFILES.values())
+
+
+def duration(seconds: float) -> str:
+    """About how long, in words that promise no more."""
+    minutes = round(seconds / 60)
+    if minutes <= 1:
+        return "about a minute"
+    return f"about {minutes} minutes" if minutes < 100 else f"about {minutes // 60} h {minutes % 60} min"
+
+
+def counted(number: int, what: str) -> str:
+    """Such as "1 rig" or "2 rigs"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _guests(base: str, hosts: Sequence[str]) -> str:
+    """The name of a kernel, with a word where no host has it."""
+    return base if any(host.partition("+")[0] == base for host in hosts) else f"{base} (the guests')"
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= MANY else f"{names[0]} to {names[-1]}, {len(names)} in all"
+
+
+def _rows(base: str) -> list[SuiteRow]:
+    return rows_for(".".join(base.split(".")[:2]))
+
+
+def _list_mb(row: SuiteRow) -> int:
+    """What the list of a suite has, if it is not here yet; the lists of stable releases are large."""
+    if aptfetch.age(row.suite) is not None:
+        return 0
+    return RELEASE_LIST_MB if row.suite.archive == "main" and "-" not in row.suite.name and not row.rolling else LIST_MB
+
+
+def _holds(kind: str, release: str) -> bool:
+    """Whether the cache has a folder of that kind for a release."""
+    return any(label_of(path) == release for path in (cache_dir() / kind).glob(f"{release}-*"))
+
+
+def _is_there(find: Callable[[], object]) -> bool:
+    """Whether `find` finds all in the cache; what is wrong otherwise will be told when it is made."""
+    try:
+        with only_looking():
+            find()
+    except (NotMadeError, LabError, UsageError, OSError):
+        return False
+    return True
+
+
+def _rigs_at(spec: str, mode: str) -> int:
+    """How many rigs one host needs; all where its kernel is not here or it cannot be said."""
+    parsed = host_spec.parse(spec)
+    if any(lookup.known(base) is None for base in (parsed.base, host_config.GUEST_KERNEL) if base):
+        return RIGS
+    if not _is_there(partial(host_config.setup, spec, mode)):
+        return RIGS
+    return rigs_to_make(host_config.setup(spec, mode))
