@@ -10,7 +10,7 @@ from cpuidlab.avocado_plugin.journal import Line
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.matrix import Cell
-from fakeavocado import CELL, avocado, matrix_of, start, until
+from fakeavocado import CELL, avocado, matrix_of, said, start, until
 
 NAME = ("tests/test_a.py:A.test_b", "5.10-npt")
 
@@ -137,6 +137,6 @@ def test_what_failed_in_the_lab_is_run_again(tmp_path: Path) -> None:
 def test_what_is_resumed_must_be_a_job(tmp_path: Path, named: str) -> None:
     done = avocado(tmp_path, "test_it.py:Run.test_good", "--hosts", "5.10", "--resume", named)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith("cpuidlab: --resume")
-    assert done.stderr.count("\n") == 1
+    assert said(done)[0].startswith("cpuidlab: --resume")
+    assert len(said(done)) == 1
     assert not (tmp_path / "results").exists()

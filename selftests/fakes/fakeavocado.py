@@ -21,7 +21,7 @@ import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores Ctrl-C
 from pathlib import Path
 from types import SimpleNamespace as Space
-from cpuidlab.avocado_plugin import plan
+from cpuidlab.avocado_plugin import estimate, plan
 from cpuidlab.base.errors import LabError
 def setup(spec, paging):
     kernel = Space(spec=spec, label=spec, release=spec + ".0", version="5.10", digest=spec)
@@ -46,6 +46,7 @@ def prepare(job, real=plan.prepare):
         os.kill(os.getpid(), 15)
     real(job)
 plan.setup, plan.prepare = setup, prepare
+estimate.rigs_to_make, estimate.lack = lambda one: 3, lambda mode: ""
 plan.host_frozen, plan.guest_frozen, plan.probe = freeze, lambda *_: None, lambda *_: None
 from avocado.core.main import main
 sys.exit(main())
@@ -106,13 +107,16 @@ class Run(avocado.Test):
 """
 
 
-def start(folder: Path, *words: str, how: str = "well") -> "subprocess.Popen[str]":
-    """Start `avocado run` in `folder` with a HOME of its own."""
+def start(
+    folder: Path, *words: str, how: str = "well", before: str = "", streams: int = subprocess.PIPE
+) -> "subprocess.Popen[str]":
+    """Start `avocado run` in `folder` with a HOME of its own; `before` is done in Python before it."""
     (folder / "test_it.py").write_text(TESTS)
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", STAND_IN, "run", *words, "--job-results-dir", "results"],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-W", "ignore", "-c", before + STAND_IN, "run", *words, "--job-results-dir", "results"],
+        cwd=folder, text=True, stdout=streams, stderr=streams,
         env={
+            "TERM": "xterm", "COLUMNS": "120",
             "HOME": str(folder), "TMPDIR": tempfile.gettempdir(), "HOW": how,
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONPATH": str(TOOLING),  # this package, wherever the environment's comes from
@@ -120,14 +124,19 @@ def start(folder: Path, *words: str, how: str = "well") -> "subprocess.Popen[str
     )  # fmt: skip
 
 
-def avocado(folder: Path, *words: str, how: str = "well") -> "subprocess.CompletedProcess[str]":
+def avocado(folder: Path, *words: str, how: str = "well", before: str = "") -> "subprocess.CompletedProcess[str]":
     """Run `avocado run` to its end."""
-    with start(folder, *words, how=how) as process:
+    with start(folder, *words, how=how, before=before) as process:
         try:
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """The lines on stderr that are not progress."""
+    return [line for line in done.stderr.splitlines() if not line.startswith(("  -- ", "     "))]
 
 
 def matrix_of(folder: Path) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from avocado.core.plugin_interfaces import CLI, JobPost, ResultEvents, Varianter
 from avocado.core.settings import settings
 from avocado.core.tree import TreeNode
 
+from cpuidlab.avocado_plugin import progress_events
 from cpuidlab.base import error_text
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import INTERRUPTED, TERMINATED, UNTESTED, USAGE
@@ -68,7 +69,8 @@ class Options(CLI):  # type: ignore[misc]  # Avocado has no types
         settings.update_option("datadir.paths.test_dir", str(PROJECT / "tests"))
 
     def run(self, config: Mapping[str, Any]) -> None:
-        """Do nothing yet: Avocado holds all output back at this time."""
+        """Choose what Avocado will print of tests; it holds all output back at this time."""
+        progress_events.leave_out_tests(config)
 
 
 class Hosts(Varianter):  # type: ignore[misc]
@@ -83,7 +85,7 @@ class Hosts(Varianter):  # type: ignore[misc]
 
     def initialize(self, config: Mapping[str, Any]) -> None:
         """Resolve the hosts and freeze what is needed; exit with one line where that fails."""
-        with _one_line():
+        with _one_line(), progress_events.shown(config):
             self._plan = plan_of(config)
             if self._plan and config.get("subcommand") == "run" and not config.get("run.dry_run.enabled"):
                 from cpuidlab.avocado_plugin import journal, plan, resume  # noqa: PLC0415
@@ -92,6 +94,7 @@ class Hosts(Varianter):  # type: ignore[misc]
                 os.environ["CPUIDLAB_JOB_PID"] = str(os.getpid())
                 die_with_parent.own_temp_folder()
                 journal.kept = resume.kept(config, self._plan)
+                progress_events.planned(self._plan)
                 plan.prepare(self._plan)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

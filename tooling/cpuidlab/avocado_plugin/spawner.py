@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from avocado.core.task.runtime import RuntimeTaskStatus
 from avocado.core.utils.messages import FinishedMessage
 from avocado.plugins.spawners.process import ProcessSpawner
 
-from cpuidlab.avocado_plugin import journal, rig_scheduler
+from cpuidlab.avocado_plugin import journal, progress_events, rig_scheduler
 from cpuidlab.base import error_text
 from cpuidlab.base.command import DIE_WITH_US
 from cpuidlab.base.errors import NO_RIG, LabError
@@ -74,11 +75,14 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
             return
         if making:
             await _turn(making.slots, handle)
+        began = time.monotonic()
         try:
             await _run(runtime_task, handle)
         finally:
             if making:
                 making.slots.give_back()
+        if not handle.is_over:
+            progress_events.cell_took(time.monotonic() - began)
 
     async def terminate_task(self, runtime_task: Any) -> bool:
         """End the runner, softly first, and whatever of the test is left; one that was not begun never will be."""

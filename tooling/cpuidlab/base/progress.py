@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 
@@ -16,10 +17,37 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+class Watcher(Protocol):
+    """Who shows long steps; `seconds` is None of one that has failed."""
+
+    def begins(self, what: str) -> None: ...
+
+    def ended(self, what: str, seconds: float | None) -> None: ...
+
+
+class Lines:
+    """Shows each step as a line when it begins and one when it has ended well."""
+
+    def begins(self, what: str) -> None:
+        """Say so."""
+        say(f"  .. {what}")
+
+    def ended(self, what: str, seconds: float | None) -> None:
+        """Say how long it took."""
+        if seconds is not None:
+            say(f"  ok {what} ({seconds:.1f} s)")
+
+
+watcher: Watcher = Lines()  # a job with a live line puts its own here
+
+
 @contextmanager
 def step(what: str) -> Iterator[None]:
     """Say that `what` begins, and how long it took when it has ended well."""
-    started = time.monotonic()
-    say(f"  .. {what}")
-    yield
-    say(f"  ok {what} ({time.monotonic() - started:.1f} s)")
+    started, shown, seconds = time.monotonic(), watcher, None
+    shown.begins(what)
+    try:
+        yield
+        seconds = time.monotonic() - started
+    finally:
+        shown.ended(what, seconds)
