@@ -1,0 +1,24 @@
+"""What a test may note beside KVM's answers."""
+
+from enum import StrEnum
+
+
+class Note(StrEnum):
+    """What a test noted beside KVM's answers; the values are those of matrix.json and observation.json.
+
+    A test that looks twice notes twice: right after the change, and after KVM has dropped its shadow pages.
+    """
+
+    NO_FAULT = "no_fault"
+    FAULT = "fault"
+    MISSED_FAULT = "missed_fault"
+    FAULT_OF_OLD_MAPPING = "fault_of_old_mapping"
+    HARMLESS = "harmless"
+    KILLED = "killed"
+    LOAD_VERIFIED = "load_verified"
+    LOAD_FAILED = "load_failed"
+    OSXSAVE_STALE = "osxsave_stale"
+    OSXSAVE_CLEARED = "osxsave_cleared"
+    ALL_REFUSED = "all_refused"  # every bit but those that KVM keeps itself
+    ALL_TAKEN = "all_taken"  # every bit but those that KVM checks
+    PARTLY_TAKEN = "partly_taken"  # a sweep that is neither
