@@ -1,7 +1,7 @@
 """The floor under every thaw: the same frozen files, thawed by QEMU itself and logged in to by plain paramiko.
 
-Nothing of the lab's own code is used here on purpose. The command line is the one that cpuidlab.rig.host_vm builds; the
-selftest compares the two.
+Nothing of the lab's own code is used here on purpose. The command line is the one that
+cpuidlab.rig.qemu_command builds; the selftest compares the two.
 """
 
 import json

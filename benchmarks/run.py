@@ -29,8 +29,8 @@ from cpuidlab.judge.expectations import identical
 from cpuidlab.judge.verdict import Verdict, judge
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import Setup, setup
-from cpuidlab.rig.rig import Rig
-from cpuidlab.rig.snapshots import frozen, open_rig
+from cpuidlab.rig.rig import Rig, Stage
+from cpuidlab.rig.snapshots import open_rig, restorable
 from figures import Ratio
 from paramiko import SSHException
 
@@ -58,7 +58,7 @@ class Benchmark:
 
     def __init__(self, on: Setup) -> None:
         self.setup = on
-        self.frozen = frozen(on, "guest_ready", PROFILES[PROFILE])
+        self.frozen = restorable(on, Stage.GUEST_READY, PROFILES[PROFILE])
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def repeat(self, times: int) -> None:
@@ -89,7 +89,7 @@ class Benchmark:
 
     def _thaw(self) -> None:
         started = time.perf_counter()
-        with open_rig(self.setup, "guest_ready", PROFILE, Deadline.after(THAWED_SECONDS)) as rig:
+        with open_rig(self.setup, Stage.GUEST_READY, PROFILE, Deadline.after(THAWED_SECONDS)) as rig:
             _ = rig.guest
             self.seconds[THAW_SSH].append(time.perf_counter() - started)
 
@@ -105,7 +105,7 @@ class Benchmark:
         """The story of tests/test_after_run.py, identical; on its way the cold one passes guest SSH."""
         started = time.perf_counter()
         deadline = Deadline.after(COLD_SECONDS if cold else THAWED_SECONDS)
-        with open_rig(self.setup, "guest_ready", PROFILE, deadline, cold) as rig:
+        with open_rig(self.setup, Stage.GUEST_READY, PROFILE, deadline, cold) as rig:
             if cold:
                 _ = rig.guest
                 self.seconds[COLD_SSH].append(time.perf_counter() - started)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.paths import PROJECT
-from cpuidlab.rig import host_vm
-from cpuidlab.rig.host_vm import Boot, TcgMachine
+from cpuidlab.rig import qemu_process
+from cpuidlab.rig.host_machine import Boot
+from cpuidlab.rig.host_vm import TcgMachine
+from cpuidlab.rig.qemu_command import CPU
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,17 +80,17 @@ class StartError(Exception):
 
 @pytest.fixture
 def lab_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-    """The command line with which the lab thaws, and the descriptors of memory, console and QMP in it."""
+    """The command line with which the lab restores, and the descriptors of memory, console and QMP in it."""
     started: list[Any] = []
 
     def spawn(*words: Any) -> None:
         started.extend(words)
         raise StartError
 
-    monkeypatch.setattr(host_vm, "_spawn", spawn)
+    monkeypatch.setattr(qemu_process, "spawn", spawn)
     (tmp_path / "ram").touch()
     with pytest.raises(StartError):
-        TcgMachine("host", Boot(Path("/k/vmlinuz"), Path("/k/initrd"), ""), Deadline.after(1), tmp_path)
+        TcgMachine.restore("host", Boot(Path("/k/vmlinuz"), None, "", CPU), tmp_path, Deadline.after(1))
     yield started[0], started[1]
 
 

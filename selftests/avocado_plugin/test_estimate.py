@@ -50,8 +50,8 @@ def kernels_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All kernels are in the cache, no rigs."""
     monkeypatch.setattr(lookup, "known", lambda base: SimpleNamespace(release=f"{base}.0"))
     monkeypatch.setattr(host_config, "setup", lambda spec, mode: SimpleNamespace(name=f"{spec}-{mode}"))
-    monkeypatch.setattr(estimate, "host_frozen", nothing_is_made("rigs", "host"))
-    monkeypatch.setattr(estimate, "guest_frozen", nothing_is_made("rigs", "guest"))
+    monkeypatch.setattr(estimate, "host_snapshot", nothing_is_made("rigs", "host"))
+    monkeypatch.setattr(estimate, "guest_snapshot", nothing_is_made("rigs", "guest"))
     for kind in ("kbuild", "headers"):
         for release in ("5.10.0", "6.1.0"):
             (cache / kind / f"{release}-{'0' * 20}").mkdir(parents=True)

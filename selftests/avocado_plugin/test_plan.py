@@ -93,14 +93,14 @@ def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytes
 
 def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    for name in ("host_frozen", "guest_frozen", "probe"):
+    for name in ("host_snapshot", "guest_snapshot", "probe"):
         monkeypatch.setattr(plan, name, lambda *_, name=name: done.append(name))
     one = SimpleNamespace(boot=None)
     variant: Any = SimpleNamespace(setup=one, name="5.10-npt", host="5.10")
     plan.prepare(plan.Plan((variant,), cold=True))
     assert done == []
     plan.prepare(plan.Plan((variant,), cold=False))
-    assert done == ["host_frozen", *["guest_frozen"] * len(plan.PROFILES), "probe"]
+    assert done == ["host_snapshot", *["guest_snapshot"] * len(plan.PROFILES), "probe"]
 
 
 def test_the_first_host_is_ready_and_a_host_in_trouble_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +108,8 @@ def test_the_first_host_is_ready_and_a_host_in_trouble_stops_no_other(monkeypatc
         if setup.kernel.label == "6.1":
             raise LabError("6.1 does not boot")
 
-    monkeypatch.setattr(plan, "host_frozen", freeze)
-    for name in ("guest_frozen", "probe"):
+    monkeypatch.setattr(plan, "host_snapshot", freeze)
+    for name in ("guest_snapshot", "probe"):
         monkeypatch.setattr(plan, name, lambda *_: None)
     making = plan.prepare(plan.plan("6.1,5.10", "npt,shadow"))
     assert str(making.wait("6.1-npt")) == str(making.wait("6.1-shadow")) == "6.1 does not boot"

@@ -9,7 +9,7 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment import guest_exit
 from cpuidlab.experiment.observation import Fate
-from cpuidlab.kvm.hook import HookEvent
+from cpuidlab.kvm.hook_log import HookEvent
 from cpuidlab.rig.rig import Rig
 
 SPIN, OTHER = "ffffffff81a0b2ab", "ffffffff8100112c"

@@ -10,18 +10,19 @@ from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import TOOLING
 from cpuidlab.experiment.experiment import Story
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, REFUSES, TAKES, Counts, Outcome, Row, Sweep, check, parse
-from cpuidlab.kvm.hook import Hook, parse_log
+from cpuidlab.kvm.hook import Hook
+from cpuidlab.kvm.hook_log import parse_log
 from cpuidlab.report import sweep_text
 from cpuidlab.rig.rig import Rig
 from fakehook import QEMUS_MODEL, FakeQemu, Script, compiled, qemu
 
-SOURCE = TOOLING / "hook" / "cpuidhook.c"
+SOURCE = TOOLING / "hook" / "sweep.c"
 NONE: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("built"), SOURCE)
+    return compiled(tmp_path_factory.mktemp("built"))
 
 
 def run_and_sweep(fake: FakeQemu) -> Sweep:
@@ -124,8 +125,7 @@ def test_a_model_that_cannot_be_put_back_is_told(built: Path, tmp_path: Path) ->
 def test_a_broken_hook_is_caught(tmp_path: Path, good: str, bad: str, complaint: str) -> None:
     text = SOURCE.read_text()
     assert text.count(good) == 1
-    (tmp_path / "broken.c").write_text(text.replace(good, bad))
-    with qemu(compiled(tmp_path, tmp_path / "broken.c"), tmp_path) as fake, pytest.raises(LabError) as caught:
+    with qemu(compiled(tmp_path, sweep=text.replace(good, bad)), tmp_path) as fake, pytest.raises(LabError) as caught:
         run_and_sweep(fake)
     assert complaint in str(caught.value)
 

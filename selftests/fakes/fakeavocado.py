@@ -47,7 +47,7 @@ def prepare(job, real=plan.prepare):
     real(job)
 plan.setup, plan.prepare = setup, prepare
 estimate.rigs_to_make, estimate.lack = lambda one: 3, lambda mode: ""
-plan.host_frozen, plan.guest_frozen, plan.probe = freeze, lambda *_: None, lambda *_: None
+plan.host_snapshot, plan.guest_snapshot, plan.probe = freeze, lambda *_: None, lambda *_: None
 from avocado.core.main import main
 sys.exit(main())
 """

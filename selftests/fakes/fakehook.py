@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.kvm.cpuid import Entry
-from cpuidlab.kvm.hook import Answer, Hook, parse_log
+from cpuidlab.kvm.hook import Answer, Hook
+from cpuidlab.kvm.hook_log import parse_log
+from cpuidlab.rig.images import HOOK, HOOK_FLAGS
 
 HERE = Path(__file__).parent
 STRICT = ("-Wall", "-Wextra", "-Werror", "-O2", "-pthread")
@@ -77,13 +79,15 @@ class FakeQemu:
             time.sleep(0.005)
 
 
-def compiled(out: Path, hook: Path) -> Path:
-    """The hook from that source, and the stand-ins, in the folder `out`."""
+def compiled(out: Path, **changed: str) -> Path:
+    """Compile the hook and the stand-ins into `out`. `changed` is another text for a source, as `sweep="..."`."""
     if not shutil.which("cc"):
         pytest.skip("no C compiler")
-    shared = ("-shared", "-fPIC", "-fvisibility=hidden")
+    sources = shutil.copytree(HOOK, out / "hook")
+    for name, text in changed.items():
+        (sources / f"{name}.c").write_text(text)
     for command in (
-        ("cc", "-std=gnu11", *STRICT, *shared, "-o", "cpuidhook.so", hook),
+        ("cc", "-std=gnu11", *STRICT, "-o", "cpuidhook.so", *sorted(sources.glob("*.c")), *HOOK_FLAGS),
         ("cc", *STRICT, "-shared", "-fPIC", "-o", "fakekvm.so", HERE / "fakekvm.c"),
         ("cc", *STRICT, "-o", "fakeqemu", HERE / "fakeqemu.c"),
     ):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from cpuidlab.base.errors import GivenUpError, LabError
-from cpuidlab.base.paths import TOOLING
 from cpuidlab.kvm.cpuid import Entry
-from cpuidlab.kvm.hook import Answer, Hook, HookEvent, parse_log
+from cpuidlab.kvm.hook import Answer, Hook
+from cpuidlab.kvm.hook_log import HookEvent, parse_log
 from fakehook import QEMUS_MODEL, Script, SocketStream, compiled, qemu
 
 ACCEPTED, EINVAL = Answer(0, 0), Answer(-1, 22)
@@ -17,7 +17,7 @@ OTHER = (*QEMUS_MODEL[:2], Entry(2, 1, 1, 5, 6, 7, 8, (9, 10, 11)))
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(tmp_path_factory.mktemp("built"), TOOLING / "hook" / "cpuidhook.c")
+    return compiled(tmp_path_factory.mktemp("built"))
 
 
 @pytest.mark.parametrize("kvm", [{}, {"FAKEKVM_ECHO": "1"}], ids=["from 6.5", "before 6.5"])

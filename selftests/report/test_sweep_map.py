@@ -18,7 +18,7 @@ from cpuidlab.report import sweep_map, sweep_page
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import described, difference, names, outcomes, summary
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.host_vm import CPU
+from cpuidlab.rig.qemu_command import CPU
 from models import EPYC
 
 LINEAR: Bits = {(0x80000008, 0, "eax"): FIELDS["linear_bits"].mask}
@@ -221,7 +221,7 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
         return FakeRig()
 
     monkeypatch.setattr("cpuidlab.avocado_plugin.plan.setup", setup)
-    monkeypatch.setattr(sweep, "guest_frozen", lambda *_: None)
+    monkeypatch.setattr(sweep, "guest_snapshot", lambda *_: None)
     monkeypatch.setattr(sweep, "open_rig", open_rig)
     monkeypatch.setattr(sweep, "Story", lambda _: SimpleNamespace(sweep=lambda _: TAKING, observe=lambda: seen))
     rows = [CatalogueRow(s, s, s, "x", True, lack) for s, lack in (("5.10", None), ("6.19", "lacks"), ("6.1", None))]

@@ -53,7 +53,7 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         self.observation: Observation | None = None
 
     @contextmanager
-    def story(self, stage: Stage = "guest_ready", profile: str = "small") -> Iterator[Story]:
+    def story(self, stage: Stage = Stage.GUEST_READY, profile: str = "small") -> Iterator[Story]:
         """A story on a fresh rig at that stage. At its end the cell, the evidence and the verdict are written."""
         self.setup: Setup | None = None
         try:

@@ -18,7 +18,7 @@ from cpuidlab.rig import host_config
 from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import Setup
-from cpuidlab.rig.snapshots import guest_frozen, host_frozen
+from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 # MB as seen in 2026: a kernel's packages had 21 to 37, its source 122 to 167, what a module is built with 13, the list
 # of a whole release 9. The lists of the other suites have less than one.
@@ -114,9 +114,9 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
 
 def rigs_to_make(setup: Setup) -> int:
     """How many of a host's rigs are not in the cache."""
-    if not _is_there(partial(host_frozen, setup)):
+    if not _is_there(partial(host_snapshot, setup)):
         return RIGS
-    return sum(not _is_there(partial(guest_frozen, setup, profile)) for profile in PROFILES.values())
+    return sum(not _is_there(partial(guest_snapshot, setup, profile)) for profile in PROFILES.values())
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from cpuidlab.kernels.host_spec import parse
 from cpuidlab.report.matrix import Place
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import PAGINGS, Setup, setup
-from cpuidlab.rig.snapshots import guest_frozen, host_frozen
+from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ def _works(setup: Setup, cold: bool) -> Iterator[Work]:
     if cold:
         yield lambda: setup.boot
         return
-    yield partial(host_frozen, setup)
+    yield partial(host_snapshot, setup)
     for profile in PROFILES.values():
-        yield partial(guest_frozen, setup, profile)
+        yield partial(guest_snapshot, setup, profile)
     yield partial(probe, setup)
 
 

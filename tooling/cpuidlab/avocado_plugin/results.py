@@ -17,7 +17,7 @@ from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.matrix import Cell, Place
 from cpuidlab.report.write import UNFINISHED
-from cpuidlab.rig.host_vm import QEMU
+from cpuidlab.rig.qemu_command import QEMU
 
 # Avocado's word for a test beside the verdict that it wrote; any other word means that it went wrong afterwards.
 _STATUSES = {

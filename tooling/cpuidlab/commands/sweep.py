@@ -18,8 +18,9 @@ from cpuidlab.report import sweep_map, sweep_page, sweep_text
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup
-from cpuidlab.rig.host_vm import CPU, SVM
-from cpuidlab.rig.snapshots import guest_frozen, open_rig
+from cpuidlab.rig.qemu_command import CPU, SVM
+from cpuidlab.rig.rig import Stage
+from cpuidlab.rig.snapshots import guest_snapshot, open_rig
 
 PROFILE = "small"
 SECONDS = 120.0
@@ -42,7 +43,7 @@ def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) ->
 
     def freeze(one: Setup) -> None:
         with suppress(LabError):  # its sweep comes to the same, and says so
-            guest_frozen(one, profile)
+            guest_snapshot(one, profile)
 
     in_parallel([partial(freeze, one) for one in setups], rigs_at_once())
     for one in setups:
@@ -63,7 +64,7 @@ def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) ->
 
 def sweep_one(setup: Setup, profile: Profile) -> Map:
     """Thaw a running guest, sweep its first vCPU, and look at the guest afterwards."""
-    with open_rig(setup, "guest_ready", profile, Deadline.after(SECONDS)) as rig:
+    with open_rig(setup, Stage.GUEST_READY, profile, Deadline.after(SECONDS)) as rig:
         story = Story(rig)
         found = story.sweep(0)
         seen = story.observe()

@@ -19,6 +19,7 @@ from cpuidlab.judge.verdict import Expectation, Judgement, Verdict, judge, probe
 from cpuidlab.kvm import changes, cpuid
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import open_rig
 
 SECONDS = 240.0
@@ -79,7 +80,7 @@ def run(trial: Trial) -> int:
 
 def _try(trial: Trial, place: Setup) -> tuple[Promise, Observation]:
     """The story itself, up to what was seen."""
-    with open_rig(place, "guest_ready", trial.profile, Deadline.after(SECONDS), trial.cold) as rig:
+    with open_rig(place, Stage.GUEST_READY, trial.profile, Deadline.after(SECONDS), trial.cold) as rig:
         story = Story(rig)
         try:
             story.ask(trial.change)

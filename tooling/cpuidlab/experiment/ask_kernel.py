@@ -12,7 +12,8 @@ from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import Setup
-from cpuidlab.rig.snapshots import guest_frozen, open_rig
+from cpuidlab.rig.rig import Stage
+from cpuidlab.rig.snapshots import guest_snapshot, open_rig
 
 PROFILE = "small"
 CHANGE = "maxphyaddr=36"
@@ -24,13 +25,13 @@ def probe(setup: Setup) -> Probe:
 
     Raises LabError where the rig fails.
     """
-    rig = guest_frozen(setup, PROFILES[PROFILE])
+    rig = guest_snapshot(setup, PROFILES[PROFILE])
     folder = made("probes", setup.name, {"rig": rig.name}, lambda new: _ask_into(setup, new / "probe.json"))
     return Probe(**json.loads((folder / "probe.json").read_text()))
 
 
 def _ask_into(setup: Setup, file: Path) -> None:
-    with open_rig(setup, "guest_ready", PROFILE, Deadline.after(SECONDS)) as rig:
+    with open_rig(setup, Stage.GUEST_READY, PROFILE, Deadline.after(SECONDS)) as rig:
         story = Story(rig)
         answers, lines = [], []
         for change in ("", CHANGE):

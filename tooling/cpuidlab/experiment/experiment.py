@@ -9,10 +9,11 @@ from cpuidlab.experiment.guest_cpuid import to_ask
 from cpuidlab.experiment.observation import Fate, GuestReport, Observation, VcpuAnswer, which_model
 from cpuidlab.experiment.sweep import Sweep
 from cpuidlab.experiment.witnesses import agree
-from cpuidlab.kvm import cpuid, hook, kmsg
+from cpuidlab.kvm import cpuid, kmsg
 from cpuidlab.kvm.changes import parse, without_runtime_bits
 from cpuidlab.kvm.cpuid import Model
-from cpuidlab.kvm.hook import Answer, Call, HookEvent
+from cpuidlab.kvm.hook import Answer, Call
+from cpuidlab.kvm.hook_log import HookEvent, parse_log
 from cpuidlab.rig.rig import TELL_SECONDS, GuestMark, Rig
 from cpuidlab.rig.ssh import Program
 
@@ -47,7 +48,7 @@ class Story:
         self.runs = any(vcpu.has_run for vcpu in vcpus)
         self._files = rig.files()
         self._host_mark = kmsg.mark(kmsg.parse(self._files["host-log"]))
-        self._hook_mark = len(hook.parse_log(self._files["hook-log"]))
+        self._hook_mark = len(parse_log(self._files["hook-log"]))
         self._booted = False
         self._begun: set[int] = set()  # vCPUs whose guest begins, or began, after their models were read
         self._guest_mark = rig.guest_mark
@@ -277,7 +278,7 @@ class Story:
         return tuple(record for record in log if record.sequence > self._guest_mark.kmsg)
 
     def _hook_events(self) -> tuple[HookEvent, ...]:
-        return hook.parse_log(self._files["hook-log"])[self._hook_mark :]
+        return parse_log(self._files["hook-log"])[self._hook_mark :]
 
     def _sets(self) -> list[HookEvent]:
         return [event for event in self._hook_events() if event.kind.startswith("set_cpuid")]

@@ -8,7 +8,7 @@ from cpuidlab.base.command import last_line
 from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment.observation import Fate
-from cpuidlab.kvm.hook import HookEvent
+from cpuidlab.kvm.hook_log import HookEvent
 from cpuidlab.rig.rig import Rig
 
 STUCK_LOOKS = 12

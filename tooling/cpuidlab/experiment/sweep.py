@@ -10,7 +10,7 @@ from cpuidlab.base.errors import LabError
 from cpuidlab.kvm.changes import RUNTIME_FIELDS
 from cpuidlab.kvm.cpuid import Entry, Model, find
 from cpuidlab.kvm.fields import FIELDS, leaf_name
-from cpuidlab.kvm.hook import HookEvent
+from cpuidlab.kvm.hook_log import HookEvent
 
 Outcome = Literal["refused", "applied", "ignored", "other"]  # in the hook's order
 Word = Literal["flags", "eax", "ebx", "ecx", "edx"]

@@ -1,4 +1,4 @@
-"""The client of the preloaded hook: its line protocol over any byte stream, and its log; the C file tells the forms."""
+"""The client of the preloaded hook, over any byte stream. tooling/hook/requests.c describes the protocol."""
 
 import errno
 import re
@@ -11,7 +11,7 @@ from cpuidlab.kvm.cpuid import Entry, Model
 
 Call = Literal[1, 2]  # KVM_SET_CPUID, KVM_SET_CPUID2
 MAX_LIVE_SECONDS = 60
-_GRACE_SECONDS = 5.0  # the hook's own time-out of a live request must come first: it withdraws the request
+_GRACE_SECONDS = 5.0  # the hook withdraws a live request that is late, and its answer must come before we give up
 
 
 class Stream(Protocol):
@@ -21,7 +21,10 @@ class Stream(Protocol):
         """Send all of `data`."""
 
     def recv_line(self, deadline: float) -> str:
-        """The next line without its end. Raises LabError on the end of the stream or at `deadline` (time.monotonic)."""
+        """Return the next line without its end.
+
+        Raises LabError where the stream ends, or at `deadline` (of time.monotonic).
+        """
 
 
 @dataclass(frozen=True)
@@ -37,43 +40,22 @@ class Vcpu:
 
 @dataclass(frozen=True)
 class Answer:
-    """What KVM answered to a set: the ioctl's return value and errno (0 where it did not fail)."""
+    """How KVM answered a set: the ioctl's return value and its errno (0 where the ioctl did not fail)."""
 
     ret: int
     errno: int
 
     @property
     def word(self) -> str:
-        """`accepted`, or the errno's name such as `EINVAL`."""
+        """`accepted`, or the name of the errno, such as `EINVAL`."""
         return "accepted" if self.ret == 0 else errno.errorcode.get(self.errno, f"errno {self.errno}")
 
 
-@dataclass(frozen=True)
-class HookEvent:
-    """One line of the hook's log; `seconds` is the host's CLOCK_MONOTONIC, None is what the line does not say."""
-
-    seconds: float
-    kind: str
-    vcpu: int | None = None
-    by: str | None = None
-    fd: int | None = None
-    nent: int | None = None
-    ret: int | None = None
-    errno: int | None = None
-    what: str | None = None
-    accepted: int | None = None
-    refused: int | None = None
-    restored: int | None = None
-
-    @property
-    def word(self) -> str:
-        """What a set was answered, as `Answer.word` has it."""
-        return Answer(self.ret or 0, self.errno or 0).word
-
-
 class Hook:
-    """One connection. Every method takes the seconds it may last and raises LabError with the raw line where the hook
-    says `err` or breaks the protocol. Without a whole answer the connection is not used again: the rest may come late.
+    """One connection to the hook.
+
+    Every method takes the seconds that it may last. It raises LabError, with the raw line, where the hook answers `err`
+    or breaks the protocol. A connection without a whole answer is not used again, because the rest may come late.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -81,14 +63,17 @@ class Hook:
         self._usable = True
 
     def list(self, *, seconds: float = 10) -> tuple[Vcpu, ...]:
-        """All vCPUs in the order of their making; works in any state."""
+        """Return all vCPUs in the order in which QEMU made them. The VM may run."""
         lines, last = self._ask("list\n", seconds)
         vcpus = tuple(self._vcpu(line) for line in lines)
         self._match(r"ok vcpus=(\d+)", last, len(vcpus))
         return vcpus
 
     def get(self, vcpu: int, *, live: bool = False, seconds: float = 10) -> Model:
-        """The model that KVM_GET_CPUID2 tells. The VM must be stopped, or `live` asks the vCPU's own thread."""
+        """Return the model that KVM_GET_CPUID2 reads. The VM must be stopped; with `live` it must run.
+
+        Raises GivenUpError where KVM answers EIO: it has given up the VM.
+        """
         lines, last = self._ask(f"{_prefix(live, seconds)}get {vcpu}\n", seconds)
         self._match(r"ok nent=\d+ own=\d+", last)
         return tuple(self._entry(line) for line in lines)
@@ -103,7 +88,7 @@ class Hook:
         live: bool = False,
         seconds: float = 10,
     ) -> Answer:
-        """Set a model. `nent` is the count to tell KVM where it is not the model's; zero entries make up the rest."""
+        """Set a model. With `nent` that is the entry count, and zero entries follow those of the model."""
         count = len(model) if nent is None else nent
         entries = "".join(f"e {' '.join(f'{word:x}' for word in _words(entry, call))}\n" for entry in model)
         return self._answer(f"set {vcpu} {call} {count} {len(model)}\n{entries}", live, seconds)
@@ -111,18 +96,21 @@ class Hook:
     def set_bad_pointer(
         self, vcpu: int, call: Call = 2, nent: int | None = None, *, live: bool = False, seconds: float = 10
     ) -> Answer:
-        """The same call with a pointer that is not mapped; with `nent` that count can be read, the entries cannot."""
+        """Set with a pointer that is not mapped. With `nent` the count is mapped, the entries are not."""
         count = "" if nent is None else f" {nent}"
         return self._answer(f"badptr {vcpu} {call}{count}\n", live, seconds)
 
     def load_l2(self, vcpu: int, *, seconds: float = 10) -> None:
-        """Let a vCPU that has not run be in the midst of a guest of its own. LabError where KVM does not take it."""
+        """Load nested state into a vCPU that has not run: it runs a guest of its own then.
+
+        Raises LabError where KVM refuses the state.
+        """
         answer = self._answer(f"l2 {vcpu}\n", False, seconds)
         if answer.ret:
             raise LabError(f"KVM takes no nested state for vCPU {vcpu}: {answer.word}")
 
     def sweep(self, vcpu: int, *, seconds: float = 60) -> tuple[str, ...]:
-        """Try each bit and each entry of the model, the VM being stopped; the whole answer, for `sweep.parse`."""
+        """Try each bit and each entry of the model while the VM is stopped. Return all lines, for `sweep.parse`."""
         lines, last = self._ask(f"sweep {vcpu}\n", seconds)
         return (*lines, last)
 
@@ -134,7 +122,7 @@ class Hook:
         return Answer(int(match[1]), int(match[2]))
 
     def _ask(self, request: str, seconds: float) -> tuple[tuple[str, ...], str]:
-        """Send a request; return the lines of the answer and the `ok` line."""
+        """Send a request. Return the lines of the answer, and its `ok` line."""
         if not self._usable:
             raise LabError("this connection to the hook has failed before; open a new one")
         self._usable = False
@@ -162,6 +150,7 @@ class Hook:
         return Entry(function, index, flags, eax, ebx, ecx, edx)
 
     def _match(self, form: str, line: str, count: int | None = None) -> re.Match[str]:
+        """Match a line. With `count` that is what its first number must be."""
         match = re.fullmatch(form, line)
         if match is None or (count is not None and int(match[1]) != count):
             raise self._broken(line)
@@ -182,31 +171,3 @@ def _words(entry: Entry, call: Call) -> tuple[int, ...]:
     if call == 2:
         return (entry.function, entry.index, entry.flags, *registers, *entry.padding)
     return (entry.function, *registers, entry.padding[0])
-
-
-_EVENT = re.compile(r"(\d+\.\d{9}) ([a-z_0-9]+)((?: [a-z]+=[^ =]+)+)")
-
-
-def parse_log(text: str) -> tuple[HookEvent, ...]:
-    """Read the hook's log; a last line without its end was cut by a crash and is left out. LabError on garbage."""
-    whole, _, _ = text.rpartition("\n")
-    return tuple(_event(line) for line in whole.splitlines())
-
-
-def _event(line: str) -> HookEvent:
-    match = _EVENT.fullmatch(line)
-    if match is None:
-        raise LabError(f"the hook's log has a line that it never writes: {line!r}")
-    said = dict(pair.split("=") for pair in match[3].split())
-
-    def number(name: str) -> int | None:
-        return int(said[name]) if name in said else None
-
-    try:
-        return HookEvent(
-            float(match[1]), match[2], number("vcpu"), said.get("by"), number("fd"),
-            number("nent"), number("ret"), number("errno"), said.get("what"),
-            number("accepted"), number("refused"), number("restored"),
-        )  # fmt: skip
-    except ValueError:
-        raise LabError(f"the hook's log has a line that it never writes: {line!r}") from None

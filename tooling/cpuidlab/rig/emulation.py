@@ -1,17 +1,17 @@
-"""What QEMU's emulation of SVM lacks that a paging mode needs: tried, not looked up by version."""
+"""What QEMU's emulation of SVM lacks for a paging mode. A trial tells it, not QEMU's version."""
 
 import subprocess
 from functools import cache
 
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import GUESTS
-from cpuidlab.rig.host_vm import ACCEL, CPU, QEMU
-from cpuidlab.rig.images import compiled
+from cpuidlab.rig.compiled import compiled
+from cpuidlab.rig.qemu_command import ACCEL, CPU, QEMU
 
 TRIAL = GUESTS / "svm_trial.S"
 FLAGS = ("-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-Ttext=0x100000")
 SECONDS = 20
-# QEMU's exit code for the letter that guests/svm_trial.S writes to isa-debug-exit: twice the letter, and one.
+# QEMU's exit code for the letter that guests/svm_trial.S writes to isa-debug-exit: twice the letter, plus 1.
 READ_SEEN, READ_MISSED = 2 * ord("C") + 1, 2 * ord("H") + 1
 NO_CR3_INTERCEPT = (
     "this machine's QEMU does not intercept the guest's reads of CR3, and no guest boots under shadow paging on it"
@@ -21,9 +21,9 @@ NO_CR3_INTERCEPT = (
 
 @cache
 def lack(paging: str) -> str:
-    """Return why no guest boots in that paging mode under this machine's QEMU; "" where one can.
+    """Return why no guest boots in that paging mode under this machine's QEMU; "" where a guest boots.
 
-    Raises LabError where the trial ends in another way than the two that are known.
+    Raises LabError where the trial ends with an exit code that is neither READ_SEEN nor READ_MISSED.
     """
     if paging != "shadow":
         return ""
@@ -35,7 +35,7 @@ def lack(paging: str) -> str:
 
 def _try_cr3_intercept() -> int:
     """Run the trial under TCG and return QEMU's exit code; about 0.5 s."""
-    kernel = compiled("svm-trial", TRIAL, *FLAGS)
+    kernel = compiled("svm-trial", [TRIAL], *FLAGS)
     words = [
         QEMU, "-machine", f"q35,accel={ACCEL}", "-cpu", CPU, "-m", "64", "-nodefaults", "-no-user-config",
         "-display", "none", "-kernel", str(kernel), "-device", "isa-debug-exit,iobase=0x501,iosize=1",

@@ -1,4 +1,4 @@
-"""Everything that a nested host is made of, before anything runs: kernel, paging mode, images, keys."""
+"""What a nested host is made of: kernel, paging mode, images, keys. Nothing here runs a machine."""
 
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -11,18 +11,20 @@ from cpuidlab.kernels.lookup import resolve
 from cpuidlab.rig import images
 from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import QUICK_WORDS
-from cpuidlab.rig.host_vm import ACCEL, CPU, Boot, qemu_identity
+from cpuidlab.rig.host_machine import Boot, HostMachine
+from cpuidlab.rig.host_vm import TcgMachine
 from cpuidlab.rig.keys import Keys, lab_keys
+from cpuidlab.rig.qemu_command import ACCEL, CPU, qemu_identity
 
 GUEST_KERNEL = "6.1"
 PAGINGS = {"npt": "1", "shadow": "0"}
-# init_on_free: freed pages are zero, so a frozen rig is small
+# init_on_free: freed pages are zero, so a snapshot is small
 WORDS = f"console=ttyS0 quiet oops=panic panic=-1 init_on_free=1 {QUICK_WORDS}"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One nested host: kernel, paging mode ("npt" or "shadow") and, where it is another one, the CPU it runs on."""
+    """One nested host: its kernel, its paging mode ("npt" or "shadow") and the CPU that QEMU emulates for it."""
 
     kernel: Kernel
     paging: str
@@ -32,23 +34,28 @@ class Setup:
 
     @property
     def name(self) -> str:
-        """How this host is called in messages and in the cache, such as `5.10+warning-npt`."""
+        """The host's name in messages and in the cache, such as `5.10+warning-npt`."""
         return f"{self.kernel.label}-{self.paging}"
 
     @property
     def accel(self) -> str:
-        """The accelerator that carries the host."""
+        """The accelerator of the machine that carries the host."""
         return ACCEL
 
     @property
+    def machine(self) -> type[HostMachine]:
+        """The kind of machine that carries the host."""
+        return TcgMachine
+
+    @property
     def identity(self) -> str:
-        """Changes with the kernels and with QEMU; makes no image, unlike `inputs`."""
+        """Changes with the kernels, the keys and QEMU. Makes no image, unlike `inputs`."""
         kernels = {"kernel": self.kernel.digest, "guest": self.guest_kernel.digest, "paging": self.paging}
         return key_of({**kernels, "keys": self.keys.digest, "machine": qemu_identity(self.cpu)})
 
     @cached_property
     def base(self) -> Path:
-        """The initramfs without the kernel's modules, the same for every host; made where it is not cached yet."""
+        """The initramfs without the kernel's modules, the same for every host; made where the cache has none."""
         return images.host_base(self.keys, self.guest_kernel, images.hook_library())
 
     @property
@@ -58,17 +65,17 @@ class Setup:
 
     @property
     def boot(self) -> Boot:
-        """What the host boots; its image is made where it is not cached, or not any more."""
-        return replace(self.thaw, initrd=images.host_image(self.kernel, self.base))
+        """What a cold host boots. Its initramfs is made where the cache has none, or no longer has it."""
+        return replace(self.restored, initrd=images.host_image(self.kernel, self.base))
 
     @property
-    def thaw(self) -> Boot:
-        """The same for a machine that is thawed and reads no initramfs any more."""
+    def restored(self) -> Boot:
+        """The same for a host that is restored and reads no initramfs."""
         return Boot(self.kernel.vmlinuz, None, self.words, self.cpu)
 
     @property
     def inputs(self) -> dict[str, str]:
-        """What a frozen host depends on, as inputs of the store."""
+        """What a snapshot of the host depends on."""
         return {
             "kernel": self.kernel.digest,
             "initrd": key_of(images.made_of("host", self.kernel, self.base)),
@@ -79,10 +86,10 @@ class Setup:
 
 @cache
 def setup(host: str, paging: str) -> Setup:
-    """The setup that a host spec and a paging mode name.
+    """Return the setup for a host spec and a paging mode.
 
-    Raises UsageError where there is no such kernel or paging mode, UnsupportedError where this machine cannot do that
-    paging mode, LabError where a kernel cannot be had.
+    Raises UsageError where there is no such kernel or paging mode, UnsupportedError where this machine's QEMU cannot do
+    that paging mode, LabError where a kernel cannot be fetched or built.
     """
     if paging not in PAGINGS:
         raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")

@@ -1,11 +1,14 @@
-"""Frozen rigs: each host and each guest on it is booted once, saved in the cache, and thawed for every test.
+"""Snapshots of rigs: each host, and each guest on it, boots once and is saved; each test gets a copy of its own.
 
-They are kept packed. What is to be thawed is laid out as plain files first, and those go when room is needed.
+A snapshot is kept packed: of a stage's memory only what differs from the stage before. To be restored it is unpacked
+into plain files, which the cache drops when it needs room.
 """
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cpuidlab.base import artifact_gc
@@ -15,128 +18,166 @@ from cpuidlab.base.errors import HopelessBootError, LabError, LostVMError
 from cpuidlab.base.parallel import rigs_at_once
 from cpuidlab.base.progress import say
 from cpuidlab.rig import ram_delta
+from cpuidlab.rig.boot import boot_host, run_guest, start_guest
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_vm import RAM
 from cpuidlab.rig.rig import TELL_SECONDS, Rig, Stage
 
-FREEZE_SECONDS = 120.0
-FREEZES = 10
-FREEZING_BYTES = 900_000_000  # what a guest's two stages take before they are packed
-FORM = "packed 2"  # raised when what is kept of a frozen rig looks different
-BOOTS = 3  # 6.12.107 panics in some boots under QEMU 7.2's TCG: freezing may boot again, a test never does
+BOOT_SECONDS = 120.0  # for one boot of a host or a guest, and for saving it
+SAVES = 10
+SAVING_BYTES = 900_000_000  # what the two stages of a guest take before they are packed
+FORM = "packed 2"  # raised when the files of a snapshot change
+BOOTS = 3  # 6.12.107 panics in some boots under QEMU 7.2's TCG: for a snapshot we boot again, in a test never
+PACKED = f"{RAM}.zst"
 
 
-def frozen(setup: Setup, stage: Stage, profile: Profile) -> Path:
-    """The frozen rig at that stage, a folder that can be thawed; made where it is not in the cache yet."""
-    stages = [host_frozen(setup) / "host_ready"]
-    if stage != "host_ready":
-        guest = guest_frozen(setup, profile)
-        stages += [guest / "guest_held", guest / "guest_ready"][: 1 if stage == "guest_held" else 2]
+@dataclass(frozen=True)
+class Step:
+    """A stage, the stage before it, and the function that brings a rig from there to here."""
 
-    def lay_out(folder: Path) -> None:
-        artifact_gc.make_room()
-        ram_delta.unpack([one / "ram.zst" for one in stages], setup.base, folder / "ram")
-        for file in stages[-1].iterdir():
-            if file.name != "ram.zst":
-                shutil.copy(file, folder)
-
-    label = f"{setup.name}-{stage}" if stage == "host_ready" else f"{setup.name}-{profile.name}-{stage}"
-    return made(artifact_gc.THAWABLE, label, {"rig": stages[-1].parent.name}, lay_out)
+    stage: Stage
+    previous: Stage | None
+    reach: Callable[[Rig], None]
 
 
-def host_frozen(setup: Setup) -> Path:
-    """The folder that keeps the host's stage host_ready packed, and how many boots it took."""
-
-    def make(folder: Path) -> None:
-        def boot(deadline: Deadline) -> None:
-            with Rig.cold(setup, deadline) as rig:
-                _freeze(rig, folder / "host_ready")
-
-        _boots(setup.name, folder, boot)
-        _pack(setup, folder / "host_ready", None)
-
-    return made("rigs", f"{setup.name}-host", {**setup.inputs, "form": FORM}, make)
+def _steps(profile: Profile) -> tuple[Step, ...]:
+    return (
+        _HOST,
+        Step(Stage.GUEST_HELD, Stage.HOST_READY, partial(start_guest, profile=profile)),
+        Step(Stage.GUEST_READY, Stage.GUEST_HELD, run_guest),
+    )
 
 
-def guest_frozen(setup: Setup, profile: Profile) -> Path:
-    """The folder that keeps the stages guest_held and guest_ready of one guest packed."""
-    host = host_frozen(setup)
+_HOST = Step(Stage.HOST_READY, None, boot_host)
 
-    def make(folder: Path) -> None:
-        def boot(deadline: Deadline) -> None:
-            with Rig.thawed(setup, frozen(setup, "host_ready", profile), deadline, refreeze=True) as rig:
-                rig.start_guest(profile)
-                _freeze(rig, folder / "guest_held")
-                rig.run_guest()
-                _freeze(rig, folder / "guest_ready")
 
-        _boots(f"{setup.name} {profile.name}", folder, boot)
-        _pack(setup, folder / "guest_ready", folder / "guest_held")
-        _pack(setup, folder / "guest_held", frozen(setup, "host_ready", profile))
+def host_snapshot(setup: Setup) -> Path:
+    """Return the folder that keeps stage HOST_READY packed, and how many boots that took."""
+    inputs = {**setup.inputs, "form": FORM}
+    return made("rigs", f"{setup.name}-host", inputs, partial(_make, setup, [_HOST], setup.name))
 
-    inputs = {"host": host.name, "command": profile.command()}
+
+def guest_snapshot(setup: Setup, profile: Profile) -> Path:
+    """Return the folder that keeps the stages GUEST_HELD and GUEST_READY of one guest packed."""
+    inputs = {"host": host_snapshot(setup).name, "command": profile.command()}
+    make = partial(_make, setup, _steps(profile)[1:], f"{setup.name} {profile.name}")
     return made("rigs", f"{setup.name}-{profile.name}", inputs, make)
 
 
+def restorable(setup: Setup, stage: Stage, profile: Profile) -> Path:
+    """Return a folder from which a rig at that stage can be restored; made where the cache has none yet."""
+    if stage == Stage.HOST_READY:
+        return _restorable_host(setup)
+    guest = guest_snapshot(setup, profile)
+    kept = [guest / step.stage for step in _steps(profile)[1 : _number(stage)]]
+    return _unpacked(f"{setup.name}-{profile.name}-{stage}", setup, [_kept_host(setup), *kept])
+
+
 def open_rig(setup: Setup, stage: Stage, profile: str | Profile, deadline: Deadline, cold: bool = False) -> Rig:
-    """A running rig at that stage: thawed from the cache, or booted from the beginning with `cold`."""
+    """Return a running rig at that stage: restored from a snapshot or, with `cold`, booted from the beginning."""
     guest = profile if isinstance(profile, Profile) else PROFILES[profile]
     if not cold:
-        return Rig.thawed(setup, frozen(setup, stage, guest), deadline)
-    rig = Rig.cold(setup, deadline)
+        return Rig.restore(setup, restorable(setup, stage, guest), deadline)
+    rig = Rig.start(setup, deadline)
     try:
-        if stage != "host_ready":
-            rig.start_guest(guest)
-        if stage == "guest_ready":
-            rig.run_guest()
+        for step in _steps(guest)[: _number(stage)]:
+            step.reach(rig)
     except LabError:
         rig.close()
         raise
     return rig
 
 
-def _pack(setup: Setup, stage: Path, before: Path | None) -> None:
-    """Keep of a stage's memory only what the stage before did not have."""
-    ram_delta.pack(stage / "ram", before and before / "ram", setup.base, stage / "ram.zst")
-    (stage / "ram").unlink()
+def _number(stage: Stage) -> int:
+    """How many steps lead to that stage."""
+    return list(Stage).index(stage) + 1
 
 
-def _freeze(rig: Rig, folder: Path) -> None:
-    """Freeze until the copy is seen to thaw.
-
-    QEMU refuses to load a vCPU that was saved while it ran an L2 guest (cpu_post_load in target/i386/machine.c wants
-    nested state that only KVM has), and a machine is stopped at any moment; an idle guest is mostly out of it.
-    """
-    for attempt in range(1, FREEZES + 1):
-        rig.freeze(folder)
-        try:
-            Rig.thawed(rig.setup, folder, rig.deadline).close()
-        except LostVMError:
-            if attempt == FREEZES:
-                raise
-            shutil.rmtree(folder)
-        else:
-            return
+def _kept_host(setup: Setup) -> Path:
+    return host_snapshot(setup) / Stage.HOST_READY
 
 
-def _boots(name: str, folder: Path, boot: Callable[[Deadline], None]) -> None:
+def _restorable_host(setup: Setup) -> Path:
+    return _unpacked(f"{setup.name}-{Stage.HOST_READY}", setup, [_kept_host(setup)])
+
+
+def _unpacked(label: str, setup: Setup, kept: Sequence[Path]) -> Path:
+    """Return the last of the packed stages `kept` as plain files; each stage needs the memory of those before it."""
+    return made(artifact_gc.THAWABLE, label, {"rig": kept[-1].parent.name}, partial(_unpack, setup, kept))
+
+
+def _unpack(setup: Setup, kept: Sequence[Path], folder: Path) -> None:
+    artifact_gc.make_room()
+    ram_delta.unpack([stage / PACKED for stage in kept], setup.base, folder / RAM)
+    for file in kept[-1].iterdir():
+        if file.name != PACKED:
+            shutil.copy(file, folder)
+
+
+def _make(setup: Setup, steps: Sequence[Step], name: str, folder: Path) -> None:
+    """Boot through the steps, and keep each stage packed in `folder`."""
+    _boot(setup, steps, name, folder)
+    for step in reversed(steps):  # a stage is packed before the stage that it is compared with
+        before = _before(setup, step, folder)
+        ram = folder / step.stage / RAM
+        ram_delta.pack(ram, before and before / RAM, setup.base, folder / step.stage / PACKED)
+        ram.unlink()
+
+
+def _before(setup: Setup, step: Step, folder: Path) -> Path | None:
+    """Return the plain files of the stage before: in the same folder, or the host's; None where nothing is before."""
+    if step.previous is None:
+        return None
+    same = folder / step.previous
+    return same if same.is_dir() else _restorable_host(setup)
+
+
+def _boot(setup: Setup, steps: Sequence[Step], name: str, folder: Path) -> None:
     """Boot until it succeeds, at most BOOTS times, counted and shown; the count is kept in boots.json.
 
-    A boot that took all of its time, or that cannot succeed, is the last one: the next would be the same. What is
-    frozen needs room.
+    Raises LabError after the last boot. A boot that cannot succeed, or has taken all of its time, is the last one: the
+    next would be the same.
     """
-    artifact_gc.make_room(artifact_gc.BUDGET_BYTES - rigs_at_once() * FREEZING_BYTES)
+    artifact_gc.make_room(artifact_gc.BUDGET_BYTES - rigs_at_once() * SAVING_BYTES)
     for count in range(1, BOOTS + 1):
-        deadline = Deadline.after(FREEZE_SECONDS)
+        deadline = Deadline.after(BOOT_SECONDS)
         try:
-            boot(deadline)
+            _boot_once(setup, steps, folder, deadline)
         except LabError as error:
             hopeless = isinstance(error, HopelessBootError) or deadline.left() < TELL_SECONDS
             if count == BOOTS or hopeless:
                 raise LabError(f"{name} does not boot (attempt {count}): {error}", error.evidence) from error
             say(f"  !! boot {count} of {name} failed: {error}")
-            for partial in folder.iterdir():
-                shutil.rmtree(partial)
+            for partial_stage in folder.iterdir():
+                shutil.rmtree(partial_stage)
         else:
             (folder / "boots.json").write_text(json.dumps({"boots": count}) + "\n")
+            return
+
+
+def _boot_once(setup: Setup, steps: Sequence[Step], folder: Path, deadline: Deadline) -> None:
+    """Bring a rig through the steps, and save it after each one."""
+    before = _before(setup, steps[0], folder)
+    with Rig.restore_copy(setup, before, deadline) if before else Rig.start(setup, deadline) as rig:
+        for step in steps:
+            step.reach(rig)
+            _save(rig, folder / step.stage)
+
+
+def _save(rig: Rig, folder: Path) -> None:
+    """Save the rig until a copy can be restored, at most SAVES times.
+
+    QEMU refuses to load a vCPU that was saved while it ran an L2 guest: cpu_post_load in target/i386/machine.c wants
+    nested state that only KVM has. A machine is saved at any moment; the vCPU of an idle host mostly runs no guest.
+    """
+    for attempt in range(1, SAVES + 1):
+        rig.snapshot(folder)
+        try:
+            Rig.restore(rig.setup, folder, rig.deadline).close()
+        except LostVMError:
+            if attempt == SAVES:
+                raise
+            shutil.rmtree(folder)
+        else:
             return

@@ -1,0 +1,66 @@
+"""What brings a rig from one stage to the next: the host boots, its guest is made, its guest boots."""
+
+from cpuidlab.base.deadline import wait_for
+from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.kvm import kmsg
+from cpuidlab.rig import guest_config
+from cpuidlab.rig.console import UP, failed_boot
+from cpuidlab.rig.guest_config import Profile
+from cpuidlab.rig.readout import read_files
+from cpuidlab.rig.rig import KMSG, TELL_SECONDS, GuestMark, Rig
+
+BOOT_LOOK_SECONDS = 0.5  # between two looks at a booting guest's console: each starts a program on the emulated host
+# Prints "up" where QEMU listens, what QEMU has printed where it has ended, nothing where it is still starting.
+_IS_UP = f"[ -S {guest_config.QMP_SOCKET} ] && echo up || [ ! -e {guest_config.EXIT} ] || cat {guest_config.STDERR}"
+
+
+def boot_host(rig: Rig) -> None:
+    """Wait until the host has booted and lets us in: stage HOST_READY."""
+    rig.wait("the host to boot", lambda: UP["host"] in rig.machine.console() or None)
+    _ = rig.host
+
+
+def start_guest(rig: Rig, profile: Profile) -> None:
+    """Start the guest's QEMU, whose vCPUs do not run yet: stage GUEST_HELD.
+
+    Raises LostVMError, with what QEMU has printed, where QEMU ends at once.
+    """
+    rig.host.run(profile.command(), rig.deadline)
+    printed = rig.wait("the guest's QEMU", lambda: rig.host.run(_IS_UP, rig.deadline).strip() or None)
+    if printed != "up":
+        last = printed.splitlines()[-1]
+        raise LostVMError(f"the guest's QEMU ended at once on {rig.setup.name}: {last}", printed)
+    rig.qmp.execute("query-status", rig.deadline)
+
+
+def run_guest(rig: Rig) -> None:
+    """Let the vCPUs run until SSH to the guest works: stage GUEST_READY."""
+    rig.resume()
+    patience = rig.deadline.within(rig.deadline.left() - TELL_SECONDS)
+    try:
+        wait_for(f"the guest to boot on {rig.setup.name}", lambda: _guest_is_up(rig), patience, rig.watch)
+        rig.login(patience)
+    except LabError as error:
+        raise type(error)(str(error), f"{_evidence(rig)}\n{error.evidence}") from error
+    files = read_files(rig.guest, {"uptime": "/proc/uptime", "log": KMSG}, rig.deadline)
+    rig.guest_mark = GuestMark(float(files["uptime"].split()[0]), kmsg.mark(kmsg.parse(files["log"])))
+
+
+def _guest_is_up(rig: Rig) -> bool | None:
+    """Look whether the guest has booted, by its console. Raises LostVMError where it cannot boot."""
+    console = read_files(rig.host, {"console": guest_config.CONSOLE}, rig.deadline)["console"]
+    failure = failed_boot(rig.setup.name, "guest", console)
+    if failure:
+        raise failure
+    if UP["guest"] in console:
+        return True
+    rig.deadline.within(BOOT_LOOK_SECONDS).sleep()
+    return None
+
+
+def _evidence(rig: Rig) -> str:
+    try:
+        files = "\n".join(f"{name}:\n{text[-3000:]}" for name, text in rig.files().items())
+        return f"{files}\n{rig.hook.list()}"
+    except LabError as error:
+        return f"nothing more can be learned from the host: {error}"

@@ -1,0 +1,70 @@
+"""QEMU's command line for a nested host, and the identity of this machine's QEMU."""
+
+import shutil
+from functools import cache
+from pathlib import Path
+
+from cpuidlab.base.artifacts import file_digest
+from cpuidlab.base.errors import UsageError
+from cpuidlab.rig.host_machine import Boot
+
+QEMU = "qemu-system-x86_64"
+ACCEL = "tcg"
+SVM = "svm=on,npt=on"
+CPU = f"EPYC,{SVM}"  # of a nested host
+MEMORY_MIB = 1024
+
+
+@cache
+def qemu_identity(cpu: str) -> str:
+    """Return what a snapshot depends on beside what it boots: the digest of QEMU and the words of its command line.
+
+    Raises UsageError where QEMU is not installed.
+    """
+    program = shutil.which(QEMU)
+    if program is None:
+        raise not_installed()
+    return f"{file_digest(Path(program))} {' '.join(machine_words(0, cpu, share=True))}"
+
+
+def not_installed() -> UsageError:
+    """Return the error for a machine without QEMU."""
+    return UsageError(f"{QEMU} is not installed; 'make setup' installs what is needed")
+
+
+def machine_words(memory: int, cpu: str, share: bool) -> list[str]:
+    """Return the words for the machine itself. `memory` is the descriptor of a file.
+
+    With `share` the machine writes into that file; without, a page is copied when the machine writes it.
+    """
+    # one vCPU: with two, threads of TCG that share the memory were seen to lose a guest now and then (docs/findings.md)
+    ram = f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path=/dev/fd/{memory},share={'on' if share else 'off'}"
+    return [
+        QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-object", ram, "-machine", f"q35,accel={ACCEL},memory-backend=ram", "-m", str(MEMORY_MIB),
+        "-cpu", cpu, "-smp", "1",
+        "-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",
+        "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
+    ]  # fmt: skip
+
+
+def cold_words(memory: int, boot: Boot) -> list[str]:
+    """Return the words with which a machine boots cold."""
+    kernel = ["-kernel", str(boot.kernel), "-initrd", str(boot.initrd), "-append", boot.words]
+    return [*machine_words(memory, boot.cpu, share=True), *kernel]
+
+
+def restore_words(memory: int, boot: Boot, share: bool) -> list[str]:
+    """Return the words with which a machine waits for its saved state.
+
+    The machine needs the same option ROMs, thus a kernel, but never reads the initramfs again.
+    """
+    return [*machine_words(memory, boot.cpu, share), "-kernel", str(boot.kernel), "-incoming", "defer"]
+
+
+def channel_words(console: int, qmp: int) -> list[str]:
+    """Return the words for the serial console, a file, and for QMP, a socket; both are descriptors."""
+    return [
+        "-chardev", f"file,id=console,path=/dev/fd/{console}", "-serial", "chardev:console",
+        "-chardev", f"socket,id=qmp,fd={qmp}", "-mon", "chardev=qmp,mode=control",
+    ]  # fmt: skip

@@ -1,0 +1,16 @@
+"""Read files of a VM in one go, by its program `readout` (guests/readout.c)."""
+
+from collections.abc import Mapping
+
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.rig.ssh import Ssh
+
+
+def read_files(vm: Ssh, paths: Mapping[str, str], deadline: Deadline) -> dict[str, str]:
+    """Return the text of each file by its name in `paths`. A file that is not there is empty.
+
+    Raises LabError where the VM does not answer.
+    """
+    words = " ".join(f"{name}={path}" for name, path in paths.items())
+    text = vm.run(f"readout {words}", deadline)
+    return dict(part.split("\n", 1) for part in text.split("\x1e")[1:])

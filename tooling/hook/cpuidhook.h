@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the hook share. cpuidhook.c watches QEMU's calls, requests.c serves the socket, sweep.c tries every
+ * single change of a CPUID, nested.c loads nested state.
+ */
+#ifndef CPUIDHOOK_H
+#define CPUIDHOOK_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <linux/kvm.h>
+
+#define GET_ENTRIES 256		/* KVM_MAX_CPUID_ENTRIES: no vCPU has more */
+
+/* One CPUID ioctl that a client wants. */
+struct request {
+	unsigned int call;	/* KVM_SET_CPUID2, KVM_SET_CPUID or KVM_GET_CPUID2 */
+	void *arg;
+	long nent;		/* for the log */
+	int ret, err;		/* KVM's answer: the ioctl's return value and its errno */
+	bool done;
+};
+
+/* A vCPU is known by its file. QEMU keeps the file of an unplugged vCPU, and uses that file again for the same id. */
+struct vcpu {
+	pthread_mutex_t gate;	/* held while a thread enters KVM_RUN, and while a client uses the vCPU */
+	pthread_cond_t served;	/* the pending request is done */
+	struct request *pending;	/* under gate: what a client wants done before the next KVM_RUN */
+	struct kvm_run *run;		/* under gate; mapped before the first KVM_RUN */
+	pid_t tid;			/* under gate; the thread that called KVM_RUN last */
+	atomic_int fd;
+	atomic_ulong id, runs;
+	atomic_uint nent_qemu;		/* entry count of the last accepted set of QEMU */
+	atomic_uint nent_own;		/* entry count of the last accepted set, QEMU's or a client's */
+	atomic_bool in_run, has_run;
+};
+
+/* cpuidhook.c */
+extern struct vcpu vcpus[];
+extern atomic_int vcpu_count;
+int kvm(int fd, unsigned long request, void *arg);
+void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void perform(struct vcpu *vcpu, struct request *req);
+
+/* requests.c */
+int serve_clients(const char *socket_path);
+void print_entries(FILE *out, const struct kvm_cpuid_entry2 *entries, unsigned int count);
+unsigned int true_count(unsigned int reported, unsigned int own);
+
+/* sweep.c */
+void sweep_vcpu(FILE *out, struct vcpu *vcpu);
+
+/* nested.c */
+void load_l2(FILE *out, struct vcpu *vcpu);
+
+#endif
