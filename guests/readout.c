@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * `readout NAME=PATH ...` prints each file behind a line of its own, "\036NAME"; of one that is not there the line alone.
- * /dev/kmsg is read to its last record. One static program, as guests/guest/health.c is and for the same reason.
+ * `readout NAME=PATH ...` prints each file behind the line "\036NAME". A file that is not there is empty. /dev/kmsg is
+ * read to its last record. This is one static program for the same reason as guests/guest/health.c.
  */
 #include <err.h>
 #include <errno.h>
@@ -16,7 +16,7 @@ static void print_file(const char *path)
 	int file = open(path, O_RDONLY | O_NONBLOCK);
 	ssize_t length;
 
-	/* EPIPE: records were overwritten before they were read; the next one's sequence shows the hole */
+	/* EPIPE: records were overwritten. The sequence number of the next record shows that they are missing. */
 	while ((length = read(file, part, sizeof(part))) > 0 || (length < 0 && errno == EPIPE))
 		if (length > 0)
 			fwrite(part, length, 1, stdout);

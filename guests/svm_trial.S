@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Does this emulator intercept MOV from CR3? A multiboot kernel for `qemu -kernel`: it runs a guest of two instructions
- * in 32-bit protected mode without paging, MOV from CR3 and HLT, asks for both intercepts, and prints the exit code of
- * VMRUN on the debug console (port 0x402): 'C' the read of CR3 (3), 'H' the HLT (0x78), '?' anything else.
+ * Does this emulator intercept MOV from CR3? This is a multiboot kernel for `qemu -kernel`. It runs a guest of two
+ * instructions, MOV from CR3 and HLT, in 32-bit protected mode without paging, and asks for an intercept of both. It
+ * writes one letter to the debug console (port 0x402) and to isa-debug-exit, by the exit code of VMRUN: 'C' for the
+ * read of CR3 (3), 'H' for the HLT (0x78), '?' for any other.
  *
- * KVM's shadow paging lives by this intercept: the guest's CR3 holds the shadow page table's address (AMD APM volume 2,
- * 15.9). Offsets of the VMCB: appendix B there.
+ * KVM's shadow paging needs this intercept: the real CR3 holds the address of the shadow page table, which the guest
+ * must not see (AMD APM volume 2, 15.9). Offsets in the VMCB: appendix B of the same volume.
  */
 	.code32
 	.section .text
@@ -34,7 +35,7 @@ _start:
 
 	movl $0x8, vmcb + 0x000			/* intercept reads of CR3 */
 	movl $0x01000000, vmcb + 0x00c		/* intercept HLT */
-	movl $0x1, vmcb + 0x010			/* and VMRUN, without which VMRUN refuses */
+	movl $0x1, vmcb + 0x010			/* and VMRUN: without this intercept VMRUN fails */
 	movl $1, vmcb + 0x058			/* ASID */
 
 	mov $vmcb + 0x400, %edi			/* ES, CS, SS, DS: selector, attributes, limit, base */

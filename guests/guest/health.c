@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Is this guest sane? `health MARK LEAF.SUBLEAF ...` prints sections that cpuidlab.experiment.health reads: of the
- * kernel log what comes from record MARK on, of CPUID the leaves that are named. One static program, since under
- * emulation each start of a program costs more than all that this one does.
+ * Is this guest healthy? `health MARK LEAF.SUBLEAF ...` prints sections that cpuidlab.experiment.health reads. They
+ * contain the kernel log from record MARK on, and the CPUID leaves that are named. This is one static program: under
+ * emulation the start of a program costs more than everything that this program does.
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
@@ -31,8 +31,8 @@ static void print_uptime(void)
 	printf("== uptime\n%.*s\n", (int)strcspn(text, " "), text);
 }
 
-/* Floating point, integers and memory; every sane processor comes to the same. */
-static void work(char *said, size_t size)
+/* Use floating point, integers and memory. Every healthy processor computes KNOWN. */
+static void work(char *result, size_t size)
 {
 	uint32_t check = 0, word = 1, *memory = malloc(WORDS * sizeof(*memory));
 	double sum = 0;
@@ -46,14 +46,14 @@ static void work(char *said, size_t size)
 		memory[i] = word = word * 1664525 + 1013904223;
 	for (int i = WORDS; memory && i--;)
 		check = (check << 1 | check >> 31) ^ memory[i];
-	snprintf(said, size, "%.9f %d %08x", sum, rest, check);
+	snprintf(result, size, "%.9f %d %08x", sum, rest, check);
 }
 
-/* A process of its own on each online CPU, all at once; one line each: CPU, 0 or 1, what it came to. */
-static void let_work(void)
+/* Let a process work on each online CPU, all at once. Each prints a line: CPU, 1 for a wrong result, result. */
+static void work_on_all_cpus(void)
 {
 	cpu_set_t online, one;
-	char said[64];
+	char result[64];
 
 	if (sched_getaffinity(0, sizeof(online), &online))
 		err(1, "sched_getaffinity");
@@ -65,17 +65,17 @@ static void let_work(void)
 		CPU_ZERO(&one);
 		CPU_SET(cpu, &one);
 		if (sched_setaffinity(0, sizeof(one), &one))
-			snprintf(said, sizeof(said), "cannot run there: %m");
+			snprintf(result, sizeof(result), "cannot run there: %m");
 		else
-			work(said, sizeof(said));
-		dprintf(STDOUT_FILENO, "%d %d %s\n", cpu, strcmp(said, KNOWN) != 0, said);
+			work(result, sizeof(result));
+		dprintf(STDOUT_FILENO, "%d %d %s\n", cpu, strcmp(result, KNOWN) != 0, result);
 		_exit(0);
 	}
 	while (wait(NULL) > 0)
 		;
 }
 
-/* What the CPUID instruction says on each online CPU; a leaf is named "LEAF.SUBLEAF", both hexadecimal. */
+/* Print what CPUID returns on each online CPU. A leaf is named "LEAF.SUBLEAF", both hexadecimal. */
 static void print_cpuid(char **leaves)
 {
 	cpu_set_t online, one;
@@ -104,7 +104,7 @@ static void print_cpuid(char **leaves)
 	sched_setaffinity(0, sizeof(online), &online);
 }
 
-/* Each read gives one record: "level,sequence,..."; at the end of the log it would block. */
+/* Each read returns one record: "level,sequence,...". At the end of the log a read would block. */
 static void print_log(unsigned long mark)
 {
 	char record[8192], *sequence;
@@ -112,7 +112,7 @@ static void print_log(unsigned long mark)
 	ssize_t length;
 
 	printf("== kmsg\n");
-	/* EPIPE: records were overwritten; the next one's sequence shows the hole */
+	/* EPIPE: records were overwritten. The sequence number of the next record shows that they are missing. */
 	while ((length = read(file, record, sizeof(record) - 1)) > 0 || (length < 0 && errno == EPIPE)) {
 		record[length > 0 ? length : 0] = 0;
 		sequence = strchr(record, ',');
@@ -127,7 +127,7 @@ int main(int count, char **words)
 	if (count < 2)
 		errx(2, "usage: health MARK LEAF.SUBLEAF ...");
 	print_uptime();
-	let_work();
+	work_on_all_cpus();
 	print_cpuid(words + 2);
 	print_uptime();
 	print_log(strtoul(words[1], NULL, 10));

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Guest side of kvm-cpuid-lab: one page of a process's address space whose page-table entries are chosen by hand, to
- * see whether the CPU that runs the guest still finds fault with them. It also does two things that no process can: set
- * CR4.OSXSAVE, and send INIT alone. For throw-away guests only.
+ * The guest's part of kvm-cpuid-lab. A process maps one page whose page-table entries are chosen by the test, and reads
+ * the page: does the read fault? The module also does two things that no process can do: it sets CR4.OSXSAVE, and sends
+ * INIT without SIPI. It is for guests that are thrown away afterwards.
  *
- * Each opening of /proc/cpuidprobe is one mapping of its process; closing it (or the process's end) takes it away.
- * A command is written, then its answer is read, one line:
+ * A process that opens /proc/cpuidprobe may make one mapping with that file. The mapping ends when the file is closed.
+ * The process writes a command, then reads the answer, one line:
  *
- *   map LEVEL ADDRESS BITS	ok va=0x...		LEVEL 1, 2, 3: a page of 4 KiB, 2 MiB, 1 GiB; ADDRESS: guest
- *						physical, hex, or "ram": the page around a word of the module's own;
- *						BITS: hex, set in every entry above the page's own (0x100 is what AMD
- *						reserves in the two upper levels and Intel ignores)
+ *   map LEVEL ADDRESS BITS	ok va=0x...		LEVEL 1, 2, 3: a page of 4 KiB, 2 MiB, 1 GiB. ADDRESS: guest
+ *						physical, hex; or "ram": the page around a word of the module.
+ *						BITS: hex, set in every entry above the page's own entry. AMD reserves
+ *						0x100 in the two upper levels, Intel ignores that bit.
  *   read			ok value=0x...		eight bytes at the page's start, or the module's word ("ram")
- *				fault error_code=0x...	the read was answered by a page fault; 0x9: present, reserved bit
- *   osxsave			(no answer)		set CR4.OSXSAVE on every CPU, which a kernel without XSAVE leaves clear
- *   init APIC-ID		(no answer)		send INIT alone to that CPU, which must be offline
- *   touch			ok touched		as the kernel reads its own memory: a fault is an oops, the process's end
+ *				fault error_code=0x...	the read caused a page fault; 0x9: present, reserved bit
+ *   osxsave			(no answer)		set CR4.OSXSAVE on every CPU; a kernel without XSAVE leaves the bit clear
+ *   init APIC-ID		(no answer)		send INIT without SIPI to that CPU, which must be offline
+ *   touch			ok touched		read as the kernel reads its own memory: a fault is an oops, and ends the
+ *						process
  *
- * The mapping hangs in a free slot of the upper half of the process's top table, where only this process sees it.
+ * The entry of the mapping is in a free slot in the upper half of the process's top table. Only this process sees it.
  */
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -45,17 +46,17 @@
 #define WORD 0x6472617567646e61ULL
 
 struct probe {
-	struct mm_struct *mm; /* whose top table holds the mapping; NULL: none yet */
+	struct mm_struct *mm; /* the owner of the top table; NULL: there is no mapping yet */
 	unsigned long *slot;
 	unsigned long *tables[LEVELS];
 	unsigned long va;
 	char answer[64];
-	size_t left; /* bytes of the answer that were not read yet */
+	size_t left; /* how many bytes of the answer were not read yet */
 };
 
-static DEFINE_MUTEX(lock); /* one command at a time; also guards the two below */
-static unsigned long watched; /* the address that is being read */
-static unsigned long error_code; /* of the last page fault there */
+static DEFINE_MUTEX(lock); /* one command at a time; also guards `watched` and `error_code` */
+static unsigned long watched; /* the address that `read` reads; 0: none */
+static unsigned long error_code; /* of the last page fault at that address */
 static u64 *word; /* alone in its page */
 static struct tracepoint *fault_event;
 
@@ -90,7 +91,7 @@ static void unmap(struct probe *probe)
 {
 	if (probe->mm) {
 		WRITE_ONCE(*probe->slot, 0);
-		/* A CPU that has this mm under another PCID flushes it when it next comes to the mm. */
+		/* A CPU that has this mm under another PCID flushes its TLB when it next switches to the mm. */
 		atomic64_inc(&probe->mm->context.tlb_gen);
 		on_each_cpu(forget_translation, (void *)probe->va, 1);
 		mmdrop(probe->mm);
@@ -102,7 +103,7 @@ static void unmap(struct probe *probe)
 	}
 }
 
-/* Fill one table a level from the page's own upwards, and hang the topmost into the process's top table. */
+/* Fill one table for each level, from the page's own level upwards. Link the last one into the process's top table. */
 static int map(struct probe *probe, unsigned int level, u64 address, u64 bits)
 {
 	u64 offset = address & ((1ULL << (PAGE_SHIFT + 9 * (level - 1))) - 1);
@@ -121,7 +122,7 @@ static int map(struct probe *probe, unsigned int level, u64 address, u64 bits)
 		probe->tables[i][0] = entry;
 		entry = virt_to_phys(probe->tables[i]) | TABLE_FLAGS | bits;
 	}
-	mmgrab(mm); /* keeps the top table until release, which comes after the process has dropped it */
+	mmgrab(mm); /* keeps the top table until probe_release, which runs after the process has dropped its mm */
 	probe->mm = mm;
 	probe->slot = slot;
 	probe->va = (unsigned long)((s64)((u64)(slot - (unsigned long *)mm->pgd) << 55) >> 16) + offset;
@@ -154,13 +155,14 @@ static int do_read(struct probe *probe)
 	long failed;
 	u64 value;
 
-	if (probe->mm != current->mm) /* a child, or nothing is mapped */
+	if (probe->mm != current->mm) /* this is a child of the process, or there is no mapping */
 		return -EINVAL;
 	WRITE_ONCE(error_code, 0);
 	WRITE_ONCE(watched, probe->va);
 	/*
-	 * CPUID makes the vCPU leave the guest. If an exception had been delivered since it last did, TCG would tell its
-	 * type in EXITINTINFO (not valid), which KVM since 6.14 takes for an MMIO in mid-delivery: KVM internal error.
+	 * CPUID makes the vCPU exit to KVM right before the read. Without that exit, TCG would report the type of an
+	 * earlier exception in EXITINTINFO (not valid). KVM since 6.14 looks at the type alone, and gives up where the
+	 * read is an MMIO: KVM internal error. See EXITINTINFO in docs/findings.md.
 	 */
 	local_irq_save(flags);
 	cpuid_eax(0);
@@ -179,7 +181,7 @@ static void set_osxsave(void *unused)
 	cr4_set_bits(X86_CR4_OSXSAVE);
 }
 
-/* The local APIC's interrupt command register, in either of its modes: APM volume 2, 16.5 and 16.11. */
+/* Write the local APIC's interrupt command register, in xAPIC or x2APIC mode: APM volume 2, 16.5 and 16.11. */
 static int send_init(unsigned int apic_id)
 {
 	void __iomem *apic;
@@ -231,7 +233,7 @@ static ssize_t probe_write(struct file *file, const char __user *from, size_t si
 	}
 	if (sscanf(text, "init %u", &apic_id) == 1)
 		return send_init(apic_id) ?: size;
-	if (!strcmp(text, "touch\n")) /* without the lock, which an oops would keep */
+	if (!strcmp(text, "touch\n")) /* without the lock: after an oops it would stay locked */
 		return do_touch(probe) ?: size;
 	mutex_lock(&lock);
 	if (strstarts(text, "map "))
@@ -274,7 +276,7 @@ static int __init probe_init(void)
 {
 	int error;
 
-	if (pgtable_l5_enabled()) /* the top table would be another one */
+	if (pgtable_l5_enabled()) /* the top table would have another level */
 		return -EOPNOTSUPP;
 	for_each_kernel_tracepoint(find_fault_event, NULL);
 	if (!fault_event)
@@ -301,7 +303,7 @@ no_event:
 
 static void __exit probe_exit(void)
 {
-	remove_proc_entry("cpuidprobe", NULL); /* waits for open files' calls, then releases them */
+	remove_proc_entry("cpuidprobe", NULL); /* waits for the calls of open files, then releases the files */
 	tracepoint_probe_unregister(fault_event, on_fault, NULL);
 	tracepoint_synchronize_unregister();
 	free_page((unsigned long)word);
