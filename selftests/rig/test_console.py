@@ -1,13 +1,8 @@
 """What a console says of a boot that cannot succeed, and what such a boot ends."""
 
-from pathlib import Path
-
 import pytest
-from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import HopelessBootError, LabError, LostVMError
 from cpuidlab.rig.console import failed_boot
-from cpuidlab.rig.images import check_room
-from cpuidlab.rig.snapshots import BOOTS, _boots
 
 MIB = 2**20
 
@@ -50,30 +45,3 @@ def test_a_line_that_is_just_being_written_says_nothing_yet(length: int) -> None
 def test_a_panic_that_follows_is_not_the_cause() -> None:
     said = "[ 1.0] Initramfs unpacking failed: write error\r\n[ 2.0] Kernel panic - not syncing: no init\r\n"
     assert "write error" in str(failed_boot("6.1-npt", "host", said))
-
-
-@pytest.mark.parametrize(
-    ("error", "boots"), [(LostVMError("panic"), BOOTS), (HopelessBootError("write error"), 1)], ids=["panic", "never"]
-)
-def test_what_would_fail_again_is_not_booted_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: LabError, boots: int
-) -> None:
-    monkeypatch.setattr("cpuidlab.base.artifact_gc.make_room", lambda *_: None)
-    tried = []
-
-    def boot(deadline: Deadline) -> None:
-        tried.append(deadline)
-        raise error
-
-    with pytest.raises(LabError, match=rf"6.1-npt small does not boot \(attempt {boots}\): {error}"):
-        _boots("6.1-npt small", tmp_path, boot)
-    assert len(tried) == boots
-
-
-def test_an_image_must_fit_into_its_machine(tmp_path: Path) -> None:
-    image = tmp_path / "initrd"
-    with image.open("wb") as file:
-        file.truncate(50 * MIB)  # the guest's on Debian 13: 256 MiB were too little for it, which was seen
-    assert check_room("guest", image, 384) == image
-    with pytest.raises(LabError, match="the guest's initramfs has 50 MiB and a guest of 256 MiB can unpack 43 MiB"):
-        check_room("guest", image, 256)

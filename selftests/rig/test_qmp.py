@@ -1,72 +1,29 @@
-"""QMP against a small server of our own over a socket pair."""
+"""QMP against a fake server over a socket pair."""
 
-import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig.qmp import Qmp
+from fakeqmp import FakeQmp, No, Refused, event
 
-GREETING = {"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}
-RESUME = {"event": "RESUME", "timestamp": {"seconds": 7, "microseconds": 5}, "data": {}}
-
-
-class Server(threading.Thread):
-    """Answers `query-status` and `stop`, refuses `device_add`, is silent to `silent`, ends at `quit`."""
-
-    def __init__(self, stream: socket.socket, greets: bool = True) -> None:
-        super().__init__(daemon=True)
-        self.got: list[dict[str, Any]] = []
-        self._stream = stream
-        self._greets = greets
-
-    def say(self, message: dict[str, Any]) -> None:
-        self._stream.sendall(json.dumps(message).encode() + b"\r\n")
-
-    def run(self) -> None:
-        with self._stream:
-            if not self._greets:
-                return
-            self.say(GREETING)
-            for message in self._messages():
-                self.got.append(message)
-                if message["execute"] == "quit":
-                    return
-                # the capabilities are negotiated without an id
-                self._answer(message["execute"], {"id": message["id"]} if "id" in message else {})
-
-    def _messages(self) -> Iterator[dict[str, Any]]:
-        """QMP has no line ends: a message ends where its last brace closes."""
-        text = ""
-        while data := self._stream.recv(4096):
-            text += data.decode()
-            while text:
-                try:
-                    message, end = json.JSONDecoder().raw_decode(text)
-                except ValueError:
-                    break
-                text = text[end:].lstrip()
-                yield message
-
-    def _answer(self, command: str, number: dict[str, str]) -> None:
-        if command == "device_add":
-            self.say({"error": {"class": "GenericError", "desc": "no such CPU"}, **number})
-        elif command != "silent":
-            if command == "stop":
-                self.say(RESUME)
-            self.say({"return": {"status": "running"} if command == "query-status" else {}, **number})
+RESUME = event("RESUME")
+ANSWERS = {
+    "query-status": {"status": "running"},
+    "device_add": Refused("no such CPU"),
+    "silent": No.ANSWER,
+    "quit": No.CONNECTION,
+}
 
 
 @contextmanager
-def talking() -> Iterator[tuple[Qmp, Server]]:
+def talking() -> Iterator[tuple[Qmp, FakeQmp]]:
     ours, theirs = socket.socketpair()
-    server = Server(theirs)
+    server = FakeQmp(theirs, ANSWERS, {"stop": "RESUME"})
     server.start()
     qmp = Qmp("guest", ours, Deadline.after(10))
     try:
@@ -134,7 +91,7 @@ def test_the_end_under_a_command() -> None:
 
 def test_the_end_while_nobody_asks() -> None:
     ours, theirs = socket.socketpair()
-    server = Server(theirs)
+    server = FakeQmp(theirs, ANSWERS, {"stop": "RESUME"})
     server.start()
     qmp = Qmp("guest", ours, soon())
     qmp.watch()
@@ -157,7 +114,7 @@ def test_no_answer_in_time() -> None:
 
 def test_no_greeting() -> None:
     ours, theirs = socket.socketpair()
-    Server(theirs, greets=False).start()
+    FakeQmp(theirs, greets=False).start()
     with pytest.raises(LostVMError, match="broke off during the QMP greeting"):
         Qmp("guest", ours, soon())
 

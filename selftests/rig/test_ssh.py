@@ -1,6 +1,5 @@
 """A command over SSH comes to an end in time, whatever the machine at the other side does."""
 
-import threading
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -9,22 +8,15 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError
 from cpuidlab.rig import ssh as module
 from cpuidlab.rig.ssh import Program, Ssh
+from fakechannel import FakeChannel
 
 
-class Channel:
-    """A channel whose server has sent all output and its end, and dies before it sends the exit status."""
-
-    eof_received = True
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.status_event = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_: False
-
-    def recv(self, _: int) -> bytes:
-        return self.data
+def ended(data: bytes = b"") -> Any:
+    """A channel whose server has sent all output and its end, and dies before it sends the exit code."""
+    channel: Any = FakeChannel()
+    channel.eof_received = True
+    channel.recv = lambda _: data
+    return channel
 
 
 class Transport:
@@ -36,7 +28,7 @@ class Transport:
 
 @pytest.mark.parametrize("data", [b"", b"endless output"])
 def test_a_command_ends_at_its_deadline(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    channel: Any = Channel(data)
+    channel = ended(data)
     monkeypatch.setattr(Ssh, "open_program", lambda *_: channel)
     ssh: Any = Ssh.__new__(Ssh)
     ssh.name, ssh._watch, ssh._transport = "guest", lambda: None, Transport()
@@ -54,7 +46,7 @@ def test_a_machine_that_stands_still_is_sent_packets(monkeypatch: pytest.MonkeyP
 
 
 def test_one_may_wait_again_for_the_same_program() -> None:
-    channel: Any = Channel(b"")
+    channel = ended()
     pieces = [b"first, ", b"", b"second"]
     channel.recv = lambda _: pieces.pop(0) if pieces else b""
     channel.exit_status_ready = lambda: not pieces

@@ -1,0 +1,61 @@
+"""The guests: how QEMU is started for each, and where its sockets and files are."""
+
+import shlex
+
+import pytest
+from cpuidlab.rig import guest_config
+from cpuidlab.rig.guest_config import PROFILES, Profile
+
+
+def words(profile: Profile) -> list[str]:
+    """The words of QEMU's own command line."""
+    text = profile.command()
+    return shlex.split(text[text.index("qemu-system-x86_64") : text.index(f">{guest_config.STDERR}")])
+
+
+def option(profile: Profile, name: str) -> str:
+    found = words(profile)
+    return found[found.index(name) + 1]
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
+def test_the_vcpus_are_held_and_a_reset_ends_qemu(profile: Profile) -> None:
+    assert {"-S", "-no-reboot"} <= set(words(profile))
+    assert "accel=kvm" in option(profile, "-machine")
+
+
+def test_memory_vcpus_and_cpu_are_the_profiles() -> None:
+    profile = Profile("other", memory_mib=512, vcpus=3, max_vcpus=7, cpu="EPYC")
+    assert option(profile, "-m").split(",")[0] == "512"
+    assert option(profile, "-smp") == "3,maxcpus=7"
+    assert option(profile, "-cpu") == "EPYC"
+
+
+def test_two_profiles_differ_and_each_is_found_by_its_name() -> None:
+    assert all(PROFILES[name].name == name for name in PROFILES)
+    assert len({profile.command() for profile in PROFILES.values()}) == len(PROFILES)
+    assert PROFILES["highmem"].memory_mib > 2048  # so that there is memory above 4 GiB
+
+
+def test_the_hook_is_in_qemu_alone_and_its_sockets_are_relayed() -> None:
+    text = PROFILES["small"].command()
+    relays, _, rest = text.partition("(LD_PRELOAD=")
+    assert rest.index("cpuidhook.so") < rest.index("qemu-system-x86_64")
+    for port, path in (
+        (guest_config.QMP_PORT, guest_config.QMP_SOCKET),
+        (guest_config.HOOK_PORT, guest_config.HOOK_SOCKET),
+    ):
+        assert f"TCP-LISTEN:{port},bind=127.0.0.1,fork UNIX-CONNECT:{path}" in relays
+    assert f"CPUIDHOOK_SOCKET={guest_config.HOOK_SOCKET} CPUIDHOOK_LOG={guest_config.HOOK_LOG}" in rest
+
+
+def test_no_device_of_the_guest_is_reached_by_mmio() -> None:
+    devices = [word for word in words(PROFILES["small"]) if word.startswith("virtio-")]
+    assert len(devices) == 2
+    assert all("disable-modern=on" in device and "vectors=0" in device for device in devices)
+
+
+def test_how_qemu_ended_is_kept() -> None:
+    text = PROFILES["small"].command()
+    assert f">{guest_config.STDERR} 2>&1" in text
+    assert f"echo $? >{guest_config.EXIT}" in text

@@ -1,0 +1,98 @@
+"""What a host is made of, and what of that makes another snapshot."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cpuidlab.base.errors import UsageError
+from cpuidlab.kernels.kernel import Kernel
+from cpuidlab.rig import host_config, images, qemu_command
+from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_vm import TcgMachine
+from cpuidlab.rig.keys import Keys
+from cpuidlab.rig.qemu_command import cold_words, qemu_identity, restore_words
+
+
+def kernel(label: str, digest: str = "digest") -> Kernel:
+    modules = Path("/modules")
+    return Kernel(label, label, f"{label}.0-amd64", f"{label}.1-1", "bookworm", Path("/vmlinuz"), modules, digest)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Setup:
+    """A setup whose images are not made."""
+    for name in ("host_key", "client_key.pub"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(host_config, "qemu_identity", lambda cpu: f"qemu {cpu}")
+    monkeypatch.setattr(images, "hook_library", lambda: Path("/hook.so"))
+    monkeypatch.setattr(images, "host_base", lambda keys, guest, _: Path(f"/base-{keys.digest}-{guest.digest}/initrd"))
+    monkeypatch.setattr(images, "host_image", lambda kernel, base: Path(f"/image-{kernel.label}"))
+    return Setup(kernel("5.10+warning"), "npt", kernel("6.1"), Keys(tmp_path))
+
+
+def test_the_name_is_kernel_and_paging(on: Setup) -> None:
+    assert (on.name, on.accel, on.machine) == ("5.10+warning-npt", "tcg", TcgMachine)
+
+
+@pytest.mark.parametrize(("paging", "word"), [("npt", "kvm_amd.npt=1"), ("shadow", "kvm_amd.npt=0")])
+def test_the_paging_mode_is_a_word_of_the_kernels(on: Setup, paging: str, word: str) -> None:
+    assert replace(on, paging=paging).words.split()[-1] == word
+
+
+def test_only_a_cold_host_has_an_initramfs(on: Setup) -> None:
+    assert on.boot.initrd == Path("/image-5.10+warning")
+    assert on.restored.initrd is None
+    assert replace(on.boot, initrd=None) == on.restored
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kernel": kernel("5.10+warning", "another")},
+        {"paging": "shadow"},
+        {"guest_kernel": kernel("6.1", "another")},
+        {"cpu": "another"},
+    ],
+    ids=["kernel", "paging", "guest kernel", "CPU"],
+)
+def test_whatever_differs_makes_another_snapshot(on: Setup, other: dict[str, Any]) -> None:
+    assert replace(on, **other).inputs != on.inputs
+    assert replace(on, **other).identity != on.identity
+    assert replace(on).inputs == on.inputs
+
+
+def test_other_keys_make_another_snapshot(on: Setup) -> None:
+    before = on.identity, on.inputs
+    (on.keys.folder / "host_key").write_text("another")
+    assert (replace(on).identity, replace(on).inputs) != before
+    assert replace(on).identity != before[0] and replace(on).inputs != before[1]
+
+
+def test_an_unknown_paging_mode_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown paging mode 'ept'; there are npt and shadow"):
+        host_config.setup("6.1", "ept")
+
+
+def test_the_identity_of_qemu_is_its_bytes_and_its_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "qemu"
+    program.write_text("7.2")
+    monkeypatch.setattr("shutil.which", lambda _: str(program))
+
+    def identity(cpu: str) -> str:
+        qemu_identity.cache_clear()
+        return qemu_identity(cpu)
+
+    first, other_cpu = identity("EPYC"), identity("EPYC,svm=off")
+    program.write_text("10.0")
+    assert len({first, other_cpu, identity("EPYC")}) == 3
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(UsageError, match="is not installed"):
+        identity("EPYC")
+    qemu_identity.cache_clear()
+
+
+def test_every_way_to_start_has_the_same_machine(on: Setup) -> None:
+    devices = qemu_command.machine_words(7, on.cpu, share=True)
+    assert cold_words(7, on.boot)[: len(devices)] == restore_words(7, on.restored, share=True)[: len(devices)]
+    assert restore_words(7, on.restored, share=False) != restore_words(7, on.restored, share=True)
