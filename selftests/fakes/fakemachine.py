@@ -16,6 +16,11 @@ from fakeqmp import FakeQmp
 UPTIME, GUEST_LOG = "12.34 20.00\n", "6,0,0,-;Linux version\n6,7,900,-;up\n"
 
 
+def memory(saved: int) -> bytes:
+    """The memory that is saved that often: page 0 always changes, page 1 comes and goes."""
+    return bytes([saved]) * PAGE + bytes([0xAA if saved % 2 == 0 else 0]) * PAGE + bytes(2 * PAGE)
+
+
 class FakeSsh:
     """A VM that has `files`, and gives each command the answer in `answers` whose key the command contains."""
 
@@ -49,7 +54,7 @@ class FakeSsh:
 
 
 class FakeMachine:
-    """Saves pages that say how often it was saved."""
+    """A machine whose memory says how often a machine of its lab was saved."""
 
     def __init__(self, lab: "FakeLab", how: str, folder: Path | None = None) -> None:
         self.name = "host 6.1-npt"
@@ -70,7 +75,7 @@ class FakeMachine:
     def snapshot(self, folder: Path, _: Deadline) -> None:
         self._lab.saved += 1
         folder.mkdir()
-        (folder / "ram").write_bytes(bytes([self._lab.saved]) * PAGE + bytes(3 * PAGE))
+        (folder / "ram").write_bytes(memory(self._lab.saved))
         (folder / "state").write_text(f"state {self._lab.saved}")
 
     def stop(self) -> None:
@@ -88,6 +93,7 @@ class FakeLab:
         self.host.answers["[ -S "] = "up\n"
         self.guest = FakeSsh({"/proc/uptime": UPTIME, "/dev/kmsg": GUEST_LOG})
         self.logins: list[str] = []
+        self.closed_to: set[str] = set()  # "host" or "guest": it lets nobody in
         base = folder / "base-initrd"
         base.write_bytes(b"base" * 4096)
         boot = Boot(Path("/k"), None, "", "cpu")
@@ -115,5 +121,7 @@ class FakeLab:
         return self.machines[-1]
 
     def _log_in(self, who: str, *_: object, **__: object) -> FakeSsh:
+        if who in self.closed_to:
+            raise LabError(f"{who} lets nobody in")
         self.logins.append(who)
         return self.host if who == "host" else self.guest

@@ -1,5 +1,6 @@
 """The images: what is in the hash of each, what is put in, and that the same inputs give the same bytes."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -119,12 +120,13 @@ def test_an_image_is_the_base_with_the_modules_behind_it(
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
-    for image, umask in (("a", 0), ("b", 1)):
+    for image, when in (("a", 0), ("b", 1)):
         root = tmp_path / f"root-{image}"
-        for name in ("etc/rc", "bin/sh", "etc/passwd")[:: -1 if umask else 1]:
+        for name in ("etc/rc", "bin/sh", "etc/passwd")[:: -1 if when else 1]:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(name)
             (root / name).chmod(0o755)
+            os.utime(root / name, (when, when))
         initramfs.append(root, tmp_path / image)
         assert not root.exists()
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -151,3 +151,11 @@ def test_a_guest_that_cannot_boot_is_told_with_all_files(lab: FakeLab) -> None:
         rig._hook = type("Hook", (), {"list": lambda _: "two vCPUs"})()  # type: ignore[assignment]
         run_guest(rig)
     assert "qemu-stderr:\nqemu: a warning" in told.value.evidence and "two vCPUs" in told.value.evidence
+
+
+def test_a_guest_that_lets_nobody_in_is_told_with_all_files(lab: FakeLab) -> None:
+    lab.closed_to = {"guest"}
+    with Rig.start(lab.setup, Deadline.after(11)) as rig, pytest.raises(LabError, match="guest lets nobody in") as told:
+        rig._hook = type("Hook", (), {"list": lambda _: "two vCPUs"})()  # type: ignore[assignment]
+        run_guest(rig)
+    assert "guest-console:\nLAB: guest up" in told.value.evidence

@@ -10,10 +10,9 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import HopelessBootError, LabError, LostVMError
 from cpuidlab.rig import snapshots
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.ram_delta import PAGE
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import BOOTS, SAVES, guest_snapshot, host_snapshot, open_rig, restorable
-from fakemachine import FakeLab
+from fakemachine import FakeLab, memory
 
 SMALL, HIGHMEM = PROFILES["small"], PROFILES["highmem"]
 
@@ -56,7 +55,7 @@ def test_a_guest_is_booted_on_a_copy_of_the_host(lab: FakeLab) -> None:
 def test_each_stage_comes_back_as_it_was_saved(lab: FakeLab) -> None:
     for number, stage in enumerate(Stage, start=1):
         folder = restorable(lab.setup, stage, SMALL)
-        assert (folder / "ram").read_bytes() == bytes([number]) * PAGE + bytes(3 * PAGE)
+        assert (folder / "ram").read_bytes() == memory(number)
         assert (folder / "state").read_text() == f"state {number}"
         assert names(folder) == {"ram", "state", "guest-mark.json"}
     assert how(lab) == ["start", "restore_copy"]
