@@ -1,4 +1,4 @@
-"""CPUID models as KVM keeps them: entries, their named fields, a readable text form and differences. Pure data."""
+"""CPUID models as KVM keeps them: entries, named fields, a text form, differences. Pure data."""
 
 import re
 from collections.abc import Iterable
@@ -25,16 +25,16 @@ class Entry:
     padding: tuple[int, int, int] = (0, 0, 0)
 
     def register(self, name: Register) -> int:
-        """The value of one of the four registers."""
+        """Return the value of one of the four registers."""
         return {"eax": self.eax, "ebx": self.ebx, "ecx": self.ecx, "edx": self.edx}[name]
 
     def with_register(self, name: Register, value: int) -> "Entry":
-        """The same entry with another value in one register."""
+        """Return the same entry with another value in one register."""
         eax, ebx, ecx, edx = (value if name == each else self.register(each) for each in REGISTERS)
         return replace(self, eax=eax, ebx=ebx, ecx=ecx, edx=edx)
 
     def answers(self, leaf: int, subleaf: int) -> bool:
-        """Whether KVM takes this entry for CPUID with EAX=leaf and ECX=subleaf."""
+        """Return whether this entry is for CPUID with EAX=leaf and ECX=subleaf (cpuid_entry2_find in KVM's cpuid.c)."""
         return self.function == leaf and (self.index == subleaf or not self.flags & SIGNIFICANT_INDEX)
 
 
@@ -42,33 +42,36 @@ Model = tuple[Entry, ...]
 
 
 def find(model: Model, leaf: int, subleaf: int) -> Entry | None:
-    """The entry that KVM answers CPUID with: the first that fits, None where there is none."""
+    """Return the first entry for that leaf and subleaf, as KVM does; None where there is none."""
     return next((entry for entry in model if entry.answers(leaf, subleaf)), None)
 
 
 def get_field(model: Model, name: str) -> int | None:
-    """The value of a field of FIELDS, None where the model has no such leaf."""
+    """Return the value of a field of FIELDS, None where the model does not have the leaf."""
     field = FIELDS[name]
     entry = find(model, field.leaf, field.subleaf)
     return None if entry is None else field.of(entry.register(field.register))
 
 
 def with_field(model: Model, name: str, value: int) -> Model:
-    """The model with another value in a field. Raises UsageError where the leaf is missing or the value too large."""
+    """Return the model with another value in a field.
+
+    Raises UsageError where the model does not have the leaf, or the field is too small for the value.
+    """
     field = FIELDS[name]
     largest = field.mask >> field.low
     if not 0 <= value <= largest:
         raise UsageError(f"{name}={value} does not fit: {field.where()} holds 0 to {largest}")
-    found = find(model, field.leaf, field.subleaf)
-    if found is None:
+    entry = find(model, field.leaf, field.subleaf)
+    if entry is None:
         raise UsageError(f"this CPU model has no {name}: {leaf_name(field.leaf, field.subleaf)} is missing")
-    word = found.register(field.register) & ~field.mask | value << field.low
-    at = model.index(found)
-    return (*model[:at], found.with_register(field.register, word), *model[at + 1 :])
+    word = entry.register(field.register) & ~field.mask | value << field.low
+    at = model.index(entry)
+    return (*model[:at], entry.with_register(field.register, word), *model[at + 1 :])
 
 
 def to_text(model: Model) -> str:
-    """One entry a line, in KVM's order; from_text reads it back."""
+    """Return the model as text, one entry a line in KVM's order. `from_text` reads the text back."""
     return "".join(f"{_entry_line(entry)}\n" for entry in model)
 
 
@@ -85,7 +88,7 @@ _LINE = re.compile(
 
 
 def from_text(text: str) -> Model:
-    """Read to_text's form. Raises LabError with the first line that is not an entry."""
+    """Read the text that `to_text` wrote. Raises LabError with the first line that is not an entry."""
     return tuple(_entry_from(line) for line in text.splitlines())
 
 
@@ -98,7 +101,7 @@ def _entry_from(line: str) -> Entry:
 
 
 def diff(before: Model, after: Model) -> tuple[str, ...]:
-    """What changed, one readable line each; empty exactly where the models are equal."""
+    """Return each difference as a readable line; nothing where the models are equal."""
     old, new = _keyed(before), _keyed(after)
     lines = [f"{_key_name(key)}: removed" for key in old if key not in new]
     lines += [f"{_key_name(key)}: added: {_entry_line(new[key])}" for key in new if key not in old]
@@ -110,7 +113,7 @@ def diff(before: Model, after: Model) -> tuple[str, ...]:
     return tuple(lines)
 
 
-_Key = tuple[int, int, int]  # function, index, how many of the same came before
+_Key = tuple[int, int, int]  # function, index, how many entries with the same two came before
 
 
 def _keyed(model: Model) -> dict[_Key, Entry]:
@@ -139,7 +142,7 @@ def _entry_diff(name: str, old: Entry, new: Entry) -> Iterable[str]:
 
 
 def named_changes(entry: Entry, register: Register, old: int, new: int) -> str:
-    """The named fields of a register that differ, such as ` (maxphyaddr 40 -> 36)`; empty where none has a name."""
+    """Return the named fields that differ, such as ` (maxphyaddr 40 -> 36)`; "" where no field has a name."""
     changed = [
         f"{field.name} {field.of(old)} -> {field.of(new)}"
         for field in FIELDS.values()

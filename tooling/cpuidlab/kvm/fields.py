@@ -1,4 +1,4 @@
-"""The named parts of CPUID: data in tooling/cpuid-fields.toml, and how leaves, registers and bits are written."""
+"""The named fields of CPUID, from tooling/cpuid-fields.toml, and how leaves, registers and bits are written."""
 
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ REGISTERS: tuple[Register, ...] = ("eax", "ebx", "ecx", "edx")
 
 @dataclass(frozen=True)
 class Field:
-    """A named part of a register: bits low..high, both included, and the text that defines it."""
+    """A named part of a register: the bits from `low` to `high`, both included. `source` is a manual."""
 
     name: str
     leaf: int
@@ -25,25 +25,25 @@ class Field:
 
     @property
     def mask(self) -> int:
-        """The field's bits, in place."""
+        """The bits of the field, at their place in the register."""
         return (2 << self.high) - (1 << self.low)
 
     @property
     def bits(self) -> str:
-        """Such as `7:0`, or `27` for one bit."""
+        """The bits as text: `7:0`, or `27` for one bit."""
         return f"{self.high}:{self.low}" if self.high != self.low else f"{self.low}"
 
     def of(self, word: int) -> int:
-        """The field's value in a register's word."""
+        """Return the value of the field in that value of its register."""
         return (word & self.mask) >> self.low
 
     def where(self) -> str:
-        """Such as `leaf 0x80000008 EAX[7:0]`."""
+        """Return where the field is, such as `leaf 0x80000008 EAX[7:0]`."""
         return f"{leaf_name(self.leaf, self.subleaf)} {self.register.upper()}[{self.bits}]"
 
 
 def leaf_name(leaf: int, subleaf: int) -> str:
-    """Such as `leaf 0xd.1`."""
+    """Return a leaf as text, such as `leaf 0xd.1`; subleaf 0 is left out."""
     return f"leaf 0x{leaf:x}" + (f".{subleaf}" if subleaf else "")
 
 

@@ -1,4 +1,4 @@
-"""The kernel log as /dev/kmsg gives it: records with sequence numbers, read from a mark, never cleared.
+"""The kernel log as read from /dev/kmsg: records with sequence numbers. A mark says where to begin; nothing is cleared.
 
 Record format: Documentation/ABI/testing/dev-kmsg.
 """
@@ -13,10 +13,10 @@ KERNEL_FACILITY = 0
 
 _RECORD = re.compile(r"(\d+),(\d+),(\d+),[^;]*;(.*)")
 _ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")
-# lib/ratelimit.c, said when a limited line may be logged again
+# lib/ratelimit.c logs this when a limited line may be logged again
 _SUPPRESSED = re.compile(r"\w+: \d+ callbacks suppressed")
 
-# What a healthy kernel does not log, and how to call it. The first pattern that fits names the line.
+# What a healthy kernel does not log, and the name of that trouble. The first pattern that matches names the line.
 _TROUBLES = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -49,20 +49,20 @@ class Record:
 
 
 def parse(log: str) -> tuple[Record, ...]:
-    """Read the text of /dev/kmsg; dictionary lines (they begin with a space) are left out.
+    """Read the text of /dev/kmsg. Dictionary lines, which begin with a space, are left out.
 
-    Raises LabError for a line that is no record: then the log was garbled on its way.
+    Raises LabError for a line that is no record: the log was damaged on its way.
     """
     return tuple(_record(line) for line in log.split("\n") if line and not line.startswith(" "))
 
 
 def mark(records: Sequence[Record]) -> int:
-    """The place in the log after its last record; -1 for an empty log."""
+    """Return the sequence number of the last record, -1 for an empty log."""
     return records[-1].sequence if records else -1
 
 
 def since(records: Sequence[Record], mark: int) -> tuple[Record, ...]:
-    """What the kernel itself logged after `mark`; lines that programs wrote into the log are left out.
+    """Return what the kernel itself logged after `mark`, without the lines that programs wrote into the log.
 
     Raises LabError where records are missing: silence cannot be claimed from a log with holes.
     """
@@ -79,39 +79,39 @@ def since(records: Sequence[Record], mark: int) -> tuple[Record, ...]:
 
 
 def to_text(records: Iterable[Record]) -> str:
-    """The records for a reader, one a line: level, seconds since boot, text."""
+    """Return the records as text, one a line: level, seconds since boot, text."""
     return "".join(f"<{record.level}> [{record.seconds:.6f}] {record.text}\n" for record in records)
 
 
 def matching(records: Iterable[Record], text: str, level: int) -> tuple[Record, ...]:
-    """The records that say exactly `text` at exactly `level`."""
+    """Return the records with exactly this text and this level."""
     return tuple(record for record in records if (record.text, record.level) == (text, level))
 
 
 def is_suppression_note(record: Record) -> bool:
-    """Whether the record only says that the rate limit held lines back."""
+    """Return whether the record says no more than that the rate limit suppressed lines."""
     return _SUPPRESSED.fullmatch(record.text) is not None
 
 
 def troubles(records: Iterable[Record]) -> tuple[str, ...]:
-    """What a healthy kernel would not have logged: one `kind: text` for each such line."""
-    found = []
+    """Return `kind: text` for each line that a healthy kernel does not log."""
+    lines = []
     for record in records:
         kind = next((kind for kind, pattern in _TROUBLES if pattern.search(record.text)), None)
         if kind is not None:
-            found.append(f"{kind}: {record.text}")
-    return tuple(found)
+            lines.append(f"{kind}: {record.text}")
+    return tuple(lines)
 
 
 def _record(line: str) -> Record:
-    found = _RECORD.fullmatch(line)
-    if found is None:
+    match = _RECORD.fullmatch(line)
+    if match is None:
         raise LabError(f"the kernel log is garbled; this is no record: {line[:120]!r}")
-    priority, sequence, microseconds = (int(number) for number in found.groups()[:3])
+    priority, sequence, microseconds = (int(number) for number in match.groups()[:3])
     # The kernel writes \xNN for control characters, the backslash and every byte above 126.
-    text = _ESCAPES.sub(_unescape, found[4])
+    text = _ESCAPES.sub(_unescape, match[4])
     return Record(priority & 7, priority >> 3, sequence, microseconds / 1e6, text)
 
 
-def _unescape(found: re.Match[str]) -> str:
-    return bytes.fromhex(found[0].replace("\\x", "")).decode(errors="replace")
+def _unescape(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[0].replace("\\x", "")).decode(errors="replace")

@@ -1,25 +1,25 @@
-"""Named guests: what QEMU is told to build in the KVM host, and where its sockets and files lie there."""
+"""The guests by name: the command line of their QEMU on the host, and where its sockets and files are there."""
 
 from dataclasses import dataclass
 
 GUEST_SSH_PORT = 2222
 QMP_SOCKET = "/run/qmp.sock"
 HOOK_SOCKET = "/run/hook.sock"
-QMP_PORT, HOOK_PORT = 4001, 4002  # of the host's own loopback: to connect costs it no new program
+QMP_PORT, HOOK_PORT = 4001, 4002  # of the host's loopback: a connection starts no login program on the host
 HOOK_LOG = "/run/hook.log"
 CONSOLE = "/run/guest.console"
 STDERR = "/run/guest.stderr"
 EXIT = "/run/guest.exit"
-# For the kernels of host and guest. TCG translates a program anew for each address that it is mapped at: with random
-# addresses that was a third of all translation in a test. And IPv6 would only look for routers where there are none.
+# For the kernels of host and guest. TCG translates a program anew for each address at which the program is mapped: with
+# random addresses that was a third of all translation in a test. IPv6 would look for routers, and there are none.
 QUICK_WORDS = "norandmaps ipv6.disable=1"
-# Devices by I/O port and INTx alone: an MMIO exit can end the VM under TCG, see EXITINTINFO in docs/findings.md.
+# Devices use I/O ports and INTx, no MMIO: an MMIO exit can end the VM under TCG, see EXITINTINFO in docs/findings.md.
 _PORTS = "disable-modern=on,disable-legacy=off,vectors=0"
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One guest: memory in MiB, vCPUs at boot, vCPUs at most, and QEMU's CPU model."""
+    """One guest: its memory in MiB, its vCPUs at boot and at most, and QEMU's CPU model for it."""
 
     name: str
     memory_mib: int
@@ -28,7 +28,7 @@ class Profile:
     cpu: str = "host,host-phys-bits=on"
 
     def command(self) -> str:
-        """The shell command that starts this guest's QEMU in the host, vCPUs made and not yet run (-S)."""
+        """Return the shell command that starts this guest's QEMU on the host. Its vCPUs do not run yet (-S)."""
         qemu = " ".join(
             (
                 "qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -S",
@@ -52,9 +52,9 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        # its initramfs takes 50 MiB where programs are as large as Debian 13's, see images.check_room
+        # the initramfs has 50 MiB with Debian 13's programs, see images.check_room
         Profile("small", memory_mib=384),
-        # q35 puts 2 GiB below 4 GiB and the rest above; Linux allocates from the top, so above
+        # q35 puts 2 GiB below 4 GiB and the rest above; Linux allocates from the top, so above 4 GiB
         Profile("highmem", memory_mib=3072),
     )
 }

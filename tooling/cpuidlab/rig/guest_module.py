@@ -1,4 +1,4 @@
-"""The guest's kernel module, guests/guest/probe, compiled for the kernel that the guest runs."""
+"""The guest's kernel module, guests/guest/probe, compiled for the guest's kernel."""
 
 import os
 import shutil
@@ -15,14 +15,14 @@ from cpuidlab.kernels.kernel import Kernel
 PROBE = GUESTS / "guest" / "probe"
 SOURCES = ("cpuidprobe.c", "Kbuild")
 MODULE = "cpuidprobe.ko"
-RECIPE = "1"  # raised when the same sources make another module
+RECIPE = "1"  # raised when this file makes another module from the same sources
 BUILD_SECONDS = 300  # 6 s on two cores
-# The guest's kernel comes without what these need (vmlinux with debug information).
+# Debian's kernel comes without what these options need: a vmlinux with debug information.
 OPTIONS = ("CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=")
 
 
 def probe_module(guest_kernel: Kernel) -> Path:
-    """The page-table probe for `guest_kernel`: a .ko file in the cache, fetched headers and all.
+    """Return the page-table probe for `guest_kernel`: a .ko file in the cache. The kernel's headers are fetched.
 
     Raises UsageError where the archive has no headers of that kernel or no compiler is installed, LabError where the
     headers cannot be fetched or the module does not compile.
@@ -33,7 +33,7 @@ def probe_module(guest_kernel: Kernel) -> Path:
 
 
 def _build(kernel: Kernel, into: Path) -> None:
-    """Compile in a copy of the sources and leave just the module."""
+    """Compile a copy of the sources, and keep only the module."""
     tree = _tree(kernel)
     work = into / "work"
     work.mkdir()

@@ -1,4 +1,4 @@
-"""The SSH keys of the lab: made once, kept in the user's cache, pinned on both sides."""
+"""The SSH keys of the lab: made once and kept in the user's cache. Each side accepts only the key of the other."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +13,13 @@ from cpuidlab.base.command import run
 
 @dataclass(frozen=True)
 class Keys:
-    """The host key that every VM shows and the client key that it lets in, in `folder`."""
+    """The host key that every VM shows, and the client key that every VM lets in: files in `folder`."""
 
     folder: Path
 
     @property
     def host_key_dropbear(self) -> Path:
-        """The VMs' private host key, in dropbear's own form."""
+        """The private host key of the VMs, in dropbear's own format."""
         return self.folder / "host_key"
 
     @property
@@ -34,7 +34,7 @@ class Keys:
 
     @cached_property
     def pinned(self) -> str:
-        """The host key that must be shown, in base64."""
+        """The host key that a VM must show, in base64."""
         return (self.folder / "host_key.pub").read_text().split()[1]
 
     @cached_property
@@ -44,13 +44,13 @@ class Keys:
 
 
 def lab_keys() -> Keys:
-    """The keys of this cache, made at first use."""
+    """Return the keys of this cache. They are made at first use."""
 
     def make(folder: Path) -> None:
         folder.chmod(0o700)
         for name in ("host_key", "client_key.dropbear"):
-            said = run(["dropbearkey", "-t", "ed25519", "-f", str(folder / name)], seconds=60)
-            public = next(line for line in said.splitlines() if line.startswith("ssh-ed25519 "))
+            printed = run(["dropbearkey", "-t", "ed25519", "-f", str(folder / name)], seconds=60)
+            public = next(line for line in printed.splitlines() if line.startswith("ssh-ed25519 "))
             (folder / f"{name.removesuffix('.dropbear')}.pub").write_text(public + "\n")
         pair = [str(folder / "client_key.dropbear"), str(folder / "client_key")]
         run(["dropbearconvert", "dropbear", "openssh", *pair], seconds=60)

@@ -1,4 +1,4 @@
-"""QMP, spoken synchronously over any connected socket, with a transcript of everything that was said."""
+"""QMP over any connected socket, synchronous, with a transcript of all messages."""
 
 import asyncio
 import json
@@ -11,29 +11,29 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 
-logging.getLogger("qemu.qmp").setLevel(logging.WARNING)  # all that is said is in the transcript; see ssh
-TURNS = 4  # of the event loop: one reads the socket, the next ones parse and hand on
+logging.getLogger("qemu.qmp").setLevel(logging.WARNING)  # the transcript has everything; see ssh.py
+TURNS = 4  # of the event loop: the first reads the socket, the next ones parse what was read
 
 
 class Qmp:
-    """One QMP connection. Events are kept in `events` in the order of their arrival."""
+    """One QMP connection. `events` has all events in the order of their arrival."""
 
     def __init__(self, name: str, connected: socket.socket, deadline: Deadline) -> None:
-        """Shake hands over `connected`. Raises LostVMError where QEMU closes the connection instead."""
+        """Negotiate capabilities over `connected`. Raises LostVMError where QEMU closes the connection instead."""
         self.name = name
         self.events: list[dict[str, Any]] = []
         self.transcript: list[str] = []
         self._loop = asyncio.new_event_loop()
-        # what breaks off is raised to whoever waits; asyncio need not print it as well
+        # an error is raised to the caller who waits; asyncio need not print it as well
         self._loop.set_exception_handler(lambda _, context: self._note("!!", context))
         self._client = QMPClient(name)
         connected.setblocking(False)
         self._until(self._client.connect(connected), deadline, "the QMP greeting")
 
     def execute(self, command: str, deadline: Deadline, **arguments: Any) -> Any:
-        """Run one command and return what it returns; `_` in an argument's name stands for `-`.
+        """Run one command, and return its answer. A `_` in an argument's name stands for `-`.
 
-        Raises LabError where QEMU refuses it, LostVMError where the connection ends.
+        Raises LabError where QEMU refuses the command, LostVMError where the connection ends.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         self._note("->", {"execute": command, "arguments": named})
@@ -47,7 +47,7 @@ class Qmp:
         return answer
 
     def watch(self) -> None:
-        """Take in what has arrived. Raises LostVMError at the end of the connection."""
+        """Read the events that have arrived. Raises LostVMError where the connection has ended."""
         try:
             self._loop.run_until_complete(_turns())
         finally:
@@ -56,15 +56,15 @@ class Qmp:
             raise LostVMError(f"{self.name}: the QMP connection has ended", self.tail())
 
     def seen(self, event: str) -> dict[str, Any] | None:
-        """The first event of that name, if it has come."""
-        return next((seen for seen in self.events if seen["event"] == event), None)
+        """Return the first event of that name, None where there was none."""
+        return next((arrived for arrived in self.events if arrived["event"] == event), None)
 
     def tail(self, lines: int = 20) -> str:
-        """The last of the transcript."""
+        """Return the last lines of the transcript."""
         return "\n".join(self.transcript[-lines:])
 
     def close(self) -> None:
-        """Let go of the connection, whatever state it is in."""
+        """Close the connection, whatever its state."""
         try:
             self._until(self._client.disconnect(), Deadline.after(2), "the end of QMP")
         except (LabError, QMPError, OSError, EOFError):
@@ -100,7 +100,7 @@ async def _turns() -> None:
 
 
 async def _end_tasks() -> None:
-    """Cancel what the client has left running: found by the garbage collector it would print a traceback."""
+    """Cancel the tasks that the client leaves behind: the garbage collector would print a traceback for each."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

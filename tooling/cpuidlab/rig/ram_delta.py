@@ -1,7 +1,7 @@
-"""The memory of a frozen rig, kept small: of each stage only the pages that the stage before did not have, compressed.
+"""The memory of a snapshot, packed: of each stage only the pages that differ from the stage before, compressed.
 
-Most of what is left lies in the base of the host's initramfs too, byte by byte: that is the compressor's dictionary. A
-rig's memory is laid out again as a plain file before it is thawed, so that a thaw maps it and reads nothing.
+Most of these pages are in the base of the host's initramfs too, byte by byte, so the base is the compressor's
+dictionary. The memory is unpacked into a plain file before a rig is restored; a restore only maps that file.
 """
 
 import os
@@ -16,12 +16,12 @@ from cpuidlab.base.errors import LabError
 
 PAGE = 4096
 _CHUNK = 1 << 20
-_HEAD = struct.Struct("<QQ")  # where and how many bytes; in the first one the memory's size and 0
+_HEAD = struct.Struct("<QQ")  # offset and length of a change; in the first head the size of the memory and 0
 _SECONDS = 300
 
 
 def pack(ram: Path, base: Path | None, dictionary: Path, into: Path) -> None:
-    """Write into the file `into` what makes `ram` of `base`, or of zeros."""
+    """Write to `into` the pages of `ram` that differ from `base` (or from zeros)."""
     changes = into.with_name(into.name + ".changes")
     with ram.open("rb") as new, (base or Path("/dev/zero")).open("rb") as old, changes.open("wb") as file:
         size = os.fstat(new.fileno()).st_size
@@ -36,9 +36,9 @@ def pack(ram: Path, base: Path | None, dictionary: Path, into: Path) -> None:
 
 
 def unpack(stages: Sequence[Path], dictionary: Path, ram: Path) -> None:
-    """Make the file `ram` of what `pack` wrote for one stage after the other, the first one made of zeros.
+    """Make the file `ram` from what `pack` wrote for each of `stages`; the first stage was packed without a base.
 
-    Raises LabError where a file is not whole, or the dictionary is another one than it was packed with.
+    Raises LabError where a file is not whole, or was packed with another dictionary.
     """
     with ram.open("xb") as file:
         for stage in stages:
@@ -47,13 +47,13 @@ def unpack(stages: Sequence[Path], dictionary: Path, ram: Path) -> None:
                 assert running.stdout is not None and running.stderr is not None  # noqa: S101  asked for above
                 whole = _apply(running.stdout, file.fileno())
                 running.stdout.close()
-                said = running.stderr.read().decode(errors="replace").strip()
+                complaint = running.stderr.read().decode(errors="replace").strip()
             if running.returncode or not whole:
-                raise LabError(f"the frozen rig {stage} is not whole; remove {stage.parents[1]} and run again", said)
+                raise LabError(f"the snapshot {stage} is not whole; remove {stage.parents[1]} and run again", complaint)
 
 
 def _different(new: bytes, old: bytes) -> Iterator[tuple[int, bytes]]:
-    """The pieces of `new` that are not so in `old`, in whole pages, with their offsets."""
+    """Yield the runs of pages in which `new` differs from `old`, with their offsets."""
     if new == old:
         return
     start = None
@@ -69,7 +69,7 @@ def _different(new: bytes, old: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _apply(changes: IO[bytes], ram: int) -> bool:
-    """Write the changes into the memory; whether they were whole."""
+    """Write the changes into the memory. Return False where the changes are not whole."""
     head = changes.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return False
@@ -86,6 +86,6 @@ def _apply(changes: IO[bytes], ram: int) -> bool:
 
 
 def _write(ram: int, piece: bytes, offset: int) -> None:
-    while piece:  # a full disk takes a part, and tells at the next call
+    while piece:  # a disk that fills up takes a part, and fails at the next call
         written = os.pwrite(ram, piece, offset)
         piece, offset = piece[written:], offset + written

@@ -1,4 +1,4 @@
-"""An SSH channel in the two forms that its users want: a socket for QMP, lines for the hook."""
+"""An SSH channel as a socket, for QMP, and as lines, for the hook."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ from cpuidlab.base.errors import ClosedError, LabError
 
 
 def as_socket(channel: Channel) -> socket.socket:
-    """A socket that speaks through `channel`: asyncio reads sockets only. Each closes with the other."""
+    """Return a socket whose other end is `channel`: asyncio reads sockets only. When one closes, the other closes."""
     ours, theirs = socket.socketpair()
 
     def inward() -> None:
@@ -21,7 +21,7 @@ def as_socket(channel: Channel) -> socket.socket:
             with suppress(OSError, EOFError):
                 while data := channel.recv(65536):
                     theirs.sendall(data)
-            theirs.shutdown(socket.SHUT_RDWR)  # to close it tells nobody while the other pump waits in recv
+            theirs.shutdown(socket.SHUT_RDWR)  # close() alone does not end the other pump's recv
 
     def outward() -> None:
         with suppress(OSError, EOFError):
@@ -46,7 +46,7 @@ class ChannelLines:
         channel.settimeout(POLL_SECONDS)
 
     def send(self, data: bytes) -> None:
-        """Send all of `data`; LabError where the other side is gone."""
+        """Send all of `data`. Raises LabError where the other side is gone."""
         try:
             self._channel.sendall(data)
         except OSError as error:
@@ -54,8 +54,10 @@ class ChannelLines:
             raise LabError(f"the other side's connection is gone: {error!r}") from error
 
     def recv_line(self, deadline: float) -> str:
-        """The next line without its end; ClosedError where the connection ends, LabError where `deadline` (of
-        time.monotonic) passes."""
+        """Return the next line without its end.
+
+        Raises ClosedError where the connection ends, LabError at `deadline` (of time.monotonic).
+        """
         while b"\n" not in self._pending:
             try:
                 data = self._channel.recv(65536)
