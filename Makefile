@@ -5,7 +5,7 @@
 #   make matrix [PAGING=npt] [RESUME=last] [ARGS="more options of avocado run"]
 #   make check [SMOKE_ARGS="options of avocado run for the end-to-end smoke"]
 #
-# Two more ask whether the suite itself is any good: make mutants [MUTANTS="NAME ..."], make steady [ROUNDS=20].
+# Two commands test the suite itself: make mutants [MUTANTS="NAME ..."], make steady [ROUNDS=20].
 
 HOSTS ?=
 PAGING ?=
@@ -18,10 +18,10 @@ SMOKE_ARGS ?= --hosts 5.10+warning --paging npt
 SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_run.py
 
 BIN := .venv/bin
-# Avocado loads pkg_resources, and that warns of its own end in every run.
+# Avocado loads pkg_resources, which prints a deprecation warning in every run.
 export PYTHONWARNINGS := ignore:pkg_resources is deprecated:UserWarning
 C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/fakes/*.c)
-# Every file with a shell's first line, so that a new script cannot be forgotten.
+# Every file that begins with a shell's `#!`, so that a new script cannot be forgotten.
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -30,21 +30,21 @@ SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.
 help: ## show these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
-setup: ## system packages and the Python environment; does nothing where nothing has changed
+setup: ## install system packages and the Python environment; does nothing if nothing has changed
 	@tooling/setup.sh
 
-doctor: setup ## what this machine can do, what is missing, and what mends it
+doctor: setup ## show what this machine can do, what is missing, and how to install it
 	@$(BIN)/cpuidlab doctor
 
 run: doctor ## boot the hosts, run every test, print the matrix
 	@$(BIN)/avocado run tests/ $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(PAGING),--paging '$(PAGING)') $(ARGS)
 
-matrix: doctor ## every kernel there is, in both paging modes; RESUME=last goes on with the latest job
+matrix: doctor ## test every kernel of the archive in both paging modes; RESUME=last continues the latest job
 	@$(BIN)/avocado run tests/ --hosts all $(if $(PAGING),--paging '$(PAGING)') $(if $(RESUME),--resume '$(RESUME)') $(ARGS)
 
-check: lint types selftests smoke fresh-if-changed ## lint, types, selftests, a smoke; clean roots where set-up has changed
+check: lint types selftests smoke fresh-if-changed ## lint, types, selftests, a short end-to-end run; clean roots if the set-up has changed
 
-lint: setup ## ruff, shellcheck, and the C compiler with every warning an error
+lint: setup ## ruff, shellcheck, and the C compiler with every warning as an error
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(if $(SHELL_SCRIPTS),shellcheck -x $(SHELL_SCRIPTS))
@@ -59,7 +59,7 @@ selftests: setup ## tests of the tooling itself: no virtual machine, no network
 smoke: doctor ## a few end-to-end tests on one host
 	@$(BIN)/avocado run $(SMOKE_TESTS) $(SMOKE_ARGS)
 
-fresh: setup ## set-up, doctor and smoke in clean roots of Debian 12 and 13; HOMES="debian-13" for some
+fresh: setup ## try set-up, doctor and smoke in clean roots; HOMES="debian-13" for some of them
 	@$(BIN)/cpuidlab fresh $(HOMES)
 
 fresh-if-changed: setup smoke
@@ -68,17 +68,17 @@ fresh-if-changed: setup smoke
 benchmark: doctor ## the speed figures, as ratios measured in one run
 	@$(BIN)/python benchmarks/run.py
 
-mutants: doctor ## rebuild KVM with one fault at a time and see whether a test notices; MUTANTS="NAME ..." for some
+mutants: doctor ## rebuild KVM with one fault at a time: does a test notice? MUTANTS="NAME ..." for some
 	@$(BIN)/cpuidlab mutants $(if $(MUTANTS),$(MUTANTS),--markdown docs/mutants.md)
 
-answers: doctor ## docs/matrix.md from the latest job (make matrix), docs/mutability.md from a new sweep of all kernels
+answers: doctor ## write docs/matrix.md from the latest job (make matrix), docs/mutability.md from a new sweep
 	@sed '/^- carrier:/d' job-results/latest/matrix.md >docs/matrix.md
 	@$(BIN)/cpuidlab sweep --host all
 	@cp sweep-results/sweep.md docs/mutability.md
 
-steady: doctor ## the whole suite 20 times on hosts that are whole: not one false alarm; ROUNDS=N
+steady: doctor ## run the suite 20 times on kernels without a fault: is there a false alarm? ROUNDS=N
 	@$(BIN)/cpuidlab steady $(if $(ROUNDS),--rounds $(ROUNDS))
 
-clean: ## remove what was made in this folder; the cache of kernels and rigs stays
+clean: ## remove what was made in this folder; the cache of kernels and snapshots stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis job-results setup.log tooling/*.egg-info
 	@find tooling tests selftests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
