@@ -18,8 +18,6 @@ SMOKE_ARGS ?= --hosts 5.10+warning --paging npt
 SMOKE_TESTS = tests/test_untouched.py tests/test_before_run.py tests/test_after_run.py
 
 BIN := .venv/bin
-# Avocado loads pkg_resources, which prints a deprecation warning in every run.
-export PYTHONWARNINGS := ignore:pkg_resources is deprecated:UserWarning
 C_SOURCES = $(wildcard tooling/*/*.c guests/*.c guests/*/*.c selftests/fakes/*.c)
 # Every file that begins with a shell's `#!`, so that a new script cannot be forgotten.
 SHELL_SCRIPTS = $(shell grep -rlIE '^\#!.*[/ ](ba|da)?sh( |$$)' --exclude-dir='.venv' .ci guests tooling benchmarks selftests 2>/dev/null)

@@ -3,7 +3,7 @@
 import pytest
 from cpuidlab.avocado_plugin import all_hosts
 from cpuidlab.base.errors import UsageError
-from cpuidlab.kernels.lookup import CatalogueRow
+from cpuidlab.kernels.catalogue import CatalogueRow
 from cpuidlab.kernels.patches import named
 
 

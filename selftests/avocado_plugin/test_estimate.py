@@ -18,29 +18,27 @@ from cpuidlab.avocado_plugin.estimate import (
     Outlook,
     outlook,
 )
-from cpuidlab.avocado_plugin.speed import CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.base import artifacts
 from cpuidlab.base.errors import LabError, UsageError
-from cpuidlab.kernels import lookup
+from cpuidlab.base.speed import CELL, KERNEL, PATCHED, RIG, Speed
+from cpuidlab.kernels import debian, lookup
 from cpuidlab.rig import host_config
 from cpuidlab.rig.guest_config import PROFILES
+from cpuidlab.rig.snapshots import RIGS
 
 KNOWN = {CELL: 4.0, RIG: 30.0, KERNEL: 10.0, PATCHED: 50.0}
 JOB = Outlook(("5.10", "6.1"), ("npt", "shadow"), 30, False, (), (), 0, 0, 12)
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def _both_paging_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "lack", lambda _: "")
-    return tmp_path / "kvm-cpuid-lab"
 
 
-def nothing_is_made(kind: str, name: str) -> Callable[..., object]:
+def nothing_is_made(name: str) -> Callable[..., object]:
     def find(*words: Any) -> object:
         label = "-".join([*(str(getattr(word, "name", word)) for word in words), name])
-        return artifacts.made(kind, label, {}, lambda _: pytest.fail("it was only to be looked for"))
+        return artifacts.made(RIGS, label, {}, lambda _: pytest.fail("it was only to be looked for"))
 
     return find
 
@@ -50,15 +48,15 @@ def kernels_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All kernels are in the cache, no rigs."""
     monkeypatch.setattr(lookup, "known", lambda base: SimpleNamespace(release=f"{base}.0"))
     monkeypatch.setattr(host_config, "setup", lambda spec, mode: SimpleNamespace(name=f"{spec}-{mode}"))
-    monkeypatch.setattr(estimate, "host_snapshot", nothing_is_made("rigs", "host"))
-    monkeypatch.setattr(estimate, "guest_snapshot", nothing_is_made("rigs", "guest"))
+    monkeypatch.setattr(estimate, "host_snapshot", nothing_is_made("host"))
+    monkeypatch.setattr(estimate, "guest_snapshot", nothing_is_made("guest"))
     for kind in ("kbuild", "headers"):
         for release in ("5.10.0", "6.1.0"):
             (cache / kind / f"{release}-{'0' * 20}").mkdir(parents=True)
 
 
-def make(kind: str, label: str) -> None:
-    artifacts.made(kind, label, {}, lambda _: None)
+def make_rig(label: str) -> None:
+    artifacts.made(RIGS, label, {}, lambda _: None)
 
 
 def test_an_empty_cache_needs_everything() -> None:
@@ -73,9 +71,9 @@ def test_an_empty_cache_needs_everything() -> None:
 def test_what_is_in_the_cache_is_neither_fetched_nor_made() -> None:
     found = outlook("5.10,5.10+warning", "npt", 10)
     assert (found.kernels, found.sources, found.megabytes, found.rigs) == ((), (), 0, 6)
-    make("rigs", "5.10-npt-host")
+    make_rig("5.10-npt-host")
     assert outlook("5.10", "npt", 10).rigs == 2
-    make("rigs", "5.10-npt-small-guest")
+    make_rig("5.10-npt-small-guest")
     assert outlook("5.10", "npt", 10).rigs == 1
     assert outlook("5.10", "npt", 10, cold=True).rigs == 0
 
@@ -113,10 +111,10 @@ def test_a_paging_mode_that_this_machine_cannot_do_does_not_count(monkeypatch: p
 
 def test_only_looking_ends_with_its_context() -> None:
     with artifacts.only_looking(), pytest.raises(artifacts.NotMadeError):
-        make("rigs", "x")
-    make("rigs", "x")
+        make_rig("x")
+    make_rig("x")
     with artifacts.only_looking():
-        make("rigs", "x")  # it is there
+        make_rig("x")  # it is there
 
 
 def test_rigs_and_cells_share_the_machine_and_kernels_come_one_by_one() -> None:
@@ -163,5 +161,5 @@ def test_a_known_kernel_is_found_without_a_network(cache: Path, monkeypatch: pyt
     (pins / "newest").write_text("7.3")
     found = partial(lookup.known, "newest")
     assert found() is None
-    monkeypatch.setattr(lookup, "_pinned", lambda base: base)
+    monkeypatch.setattr(debian, "pinned", lambda base: base)
     assert found() == "7.3"

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 from avocado.core.output import LOG_UI
-from cpuidlab.avocado_plugin import job_display, plan, progress_events
+from cpuidlab.avocado_plugin import current_job, job_display, plan, progress_plugin
 from cpuidlab.avocado_plugin.estimate import Outlook
 from cpuidlab.avocado_plugin.job_display import Lively, Plain
 from cpuidlab.avocado_plugin.job_progress import JobProgress
-from cpuidlab.avocado_plugin.speed import Speed
 from cpuidlab.base import progress
+from cpuidlab.base.speed import Speed
 from fakeavocado import avocado, said, start, until
 from fakesetup import fake_setup
 from rich.console import Console
@@ -137,7 +137,7 @@ def test_a_defect_of_the_counting_is_told_and_the_step_goes_on(job: JobProgress,
 )
 def test_avocados_own_lines_are_left_out_where_nobody_asks_for_them(config: dict[str, Any], left_out: bool) -> None:
     before = config.get("human_ui.omit.statuses")
-    progress_events.leave_out_tests(config)
+    progress_plugin.leave_out_tests(config)
     assert (config.get("human_ui.omit.statuses") != before) is left_out
     assert not left_out or {"PASS", "FAIL", "STARTED"} <= set(config["human_ui.omit.statuses"])
 
@@ -146,9 +146,9 @@ def test_a_lab_in_trouble_does_not_fill_the_screen(
     job: JobProgress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(plan, "setup", fake_setup)
-    monkeypatch.setattr(progress_events, "display", Plain(job))
-    monkeypatch.setattr(progress_events, "_plan", plan.plan("5.10", "npt"))
-    told = progress_events.Progress({})
+    monkeypatch.setattr(current_job.job, "display", Plain(job))
+    monkeypatch.setattr(current_job.job, "plan", plan.plan("5.10", "npt"))
+    told = progress_plugin.Progress({})
     job.begin({"5.10-npt": 40})
     caplog.set_level(logging.DEBUG, LOG_UI.name)
     for number in range(40):
@@ -158,7 +158,7 @@ def test_a_lab_in_trouble_does_not_fill_the_screen(
             None, {"name": name, "status": "ERROR", "logdir": str(tmp_path), "job_logdir": str(tmp_path), **kind}
         )
     lines = [record.getMessage() for record in caplog.records]
-    assert len([line for line in lines if line.startswith("  ERROR run/t, 5.10 npt: ")]) == progress_events.MOST
+    assert len([line for line in lines if line.startswith("  ERROR run/t, 5.10 npt: ")]) == progress_plugin.MOST
     assert "never begun" not in "".join(lines)  # the place's trouble was told when it came
     assert lines[-2:] == ["  further ones on 5.10-npt are told at the end", "  5.10-npt  40 cells: 40 ERROR"]
 

@@ -3,7 +3,7 @@
 import pytest
 from cpuidlab.avocado_plugin.estimate import Outlook
 from cpuidlab.avocado_plugin.job_progress import JobProgress
-from cpuidlab.avocado_plugin.speed import CELL, KERNEL, PATCHED, RIG, Speed
+from cpuidlab.base.speed import CELL, KERNEL, PATCHED, RIG, Speed
 
 OUTLOOK = Outlook(("5.10", "6.1"), ("npt",), 3, False, ("6.1",), (), 30, 0, 6)
 

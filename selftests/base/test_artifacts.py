@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 from cpuidlab.base import artifacts
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError, UsageError
 from filelock import FileLock, Timeout
 
+THINGS = Kind("things", cost=9)
 
-@pytest.fixture(autouse=True)
-def kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the kind `rigs` in an empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "kvm-cpuid-lab/rigs"
+
+@pytest.fixture
+def kind(cache: Path) -> Path:
+    """The folder of the kind `things` in an empty cache."""
+    return cache / "things"
 
 
 def fill(folder: Path) -> None:
@@ -33,23 +35,23 @@ def test_leftovers_go_and_live_work_stays(kind: Path) -> None:
     for name in ("dead", "live"):
         (kind / f"{name}.partial").mkdir(parents=True)
     with FileLock(str(kind / "live.lock")):
-        made = artifacts.made("rigs", "new", {}, fill)
+        made = artifacts.made(THINGS, "new", {}, fill)
     assert (made / "file").is_file()
     assert sorted(path.name for path in kind.glob("*.partial")) == ["live.partial"]
 
 
 def test_made_once_for_each_set_of_inputs() -> None:
-    made = artifacts.made("rigs", "5.10", {"kernel": "a", "image": "b"}, fill)
+    made = artifacts.made(THINGS, "5.10", {"kernel": "a", "image": "b"}, fill)
     assert made.name.startswith("5.10-")
     assert (made / "file").read_text() == "whole"
-    assert artifacts.made("rigs", "5.10", {"image": "b", "kernel": "a"}, never) == made
-    assert artifacts.made("rigs", "5.10", {"kernel": "a", "image": "c"}, fill) != made
+    assert artifacts.made(THINGS, "5.10", {"image": "b", "kernel": "a"}, never) == made
+    assert artifacts.made(THINGS, "5.10", {"kernel": "a", "image": "c"}, fill) != made
 
 
 def test_what_is_there_is_had_without_the_lock(kind: Path) -> None:
-    made = artifacts.made("rigs", "x", {}, fill)
+    made = artifacts.made(THINGS, "x", {}, fill)
     with FileLock(str(kind / f"{made.name}.lock")):
-        assert artifacts.made("rigs", "x", {}, never) == made
+        assert artifacts.made(THINGS, "x", {}, never) == made
 
 
 def test_a_key_does_not_confuse_names_and_values() -> None:
@@ -59,7 +61,7 @@ def test_a_key_does_not_confuse_names_and_values() -> None:
 
 
 def test_what_is_being_made_is_not_dropped(kind: Path) -> None:
-    folder = artifacts.made("rigs", "one", {}, fill)
+    folder = artifacts.made(THINGS, "one", {}, fill)
     with FileLock(f"{folder}.lock"):
         assert not artifacts.drop(folder)
     assert (folder / "file").is_file()
@@ -73,10 +75,10 @@ def test_what_fails_leaves_nothing_and_can_be_made_again(kind: Path) -> None:
         raise LabError("broken")
 
     with pytest.raises(LabError, match="broken") as caught:
-        artifacts.made("rigs", "x", {}, breaks)
+        artifacts.made(THINGS, "x", {}, breaks)
     assert [path for path in kind.iterdir() if path.is_dir()] == []
     assert caught.value is not None  # its traceback is alive, and holds no lock
-    assert (artifacts.made("rigs", "x", {}, fill) / "file").read_text() == "whole"
+    assert (artifacts.made(THINGS, "x", {}, fill) / "file").read_text() == "whole"
 
 
 def test_the_lock_is_let_go(kind: Path) -> None:
@@ -90,11 +92,12 @@ def test_the_lock_is_let_go(kind: Path) -> None:
 KILLED_HALF_WAY = """
 import sys, time
 from cpuidlab.base import artifacts
+from cpuidlab.base.artifact_kinds import Kind
 def make(folder):
     (folder / "file").write_text("half")
     print("half", flush=True)
     time.sleep(60)
-artifacts.made("rigs", "x", {}, make)
+artifacts.made(Kind("things", cost=9), "x", {}, make)
 """
 
 
@@ -104,7 +107,7 @@ def test_killed_half_way(kind: Path) -> None:
         assert other.stdout.readline() == "half\n"
         other.send_signal(signal.SIGKILL)
     assert [path.suffix for path in kind.iterdir() if path.is_dir()] == [".partial"]
-    made = artifacts.made("rigs", "x", {}, fill)
+    made = artifacts.made(THINGS, "x", {}, fill)
     assert (made / "file").read_text() == "whole"
     assert [path for path in kind.iterdir() if path.is_dir()] == [made]
 
@@ -120,9 +123,9 @@ def test_two_at_once_make_it_once() -> None:
         assert go_on.wait(10)
         fill(folder)
 
-    first = threading.Thread(target=lambda: got.append(artifacts.made("rigs", "x", {}, slow)))
+    first = threading.Thread(target=lambda: got.append(artifacts.made(THINGS, "x", {}, slow)))
     second = threading.Thread(
-        target=lambda: got.append(artifacts.made("rigs", "x", {}, lambda _: makes.append("again")))
+        target=lambda: got.append(artifacts.made(THINGS, "x", {}, lambda _: makes.append("again")))
     )
     first.start()
     assert begun.wait(10)
@@ -144,7 +147,7 @@ def test_a_lock_that_is_held_for_ever(kind: Path, monkeypatch: pytest.MonkeyPatc
         FileLock(str(kind / f"x-{artifacts.key_of({})}.lock")),
         pytest.raises(LabError, match="another run holds"),
     ):
-        artifacts.made("rigs", "x", {}, never)
+        artifacts.made(THINGS, "x", {}, never)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -153,8 +156,8 @@ def test_a_full_disk_is_one_line(kind: Path, number: int) -> None:
         fill(folder)
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(LabError, match=r"disk full while making rigs x in .*set XDG_CACHE_HOME"):
-        artifacts.made("rigs", "x", {}, full)
+    with pytest.raises(LabError, match=r"disk full while making things x in .*set XDG_CACHE_HOME"):
+        artifacts.made(THINGS, "x", {}, full)
     assert [path for path in kind.iterdir() if path.is_dir()] == []
 
 
@@ -163,7 +166,7 @@ def test_other_errors_of_the_system_are_not_called_a_full_disk() -> None:
         raise OSError(errno.EIO, "I/O error")
 
     with pytest.raises(OSError, match="I/O error"):
-        artifacts.made("rigs", "x", {}, breaks)
+        artifacts.made(THINGS, "x", {}, breaks)
 
 
 def test_a_cache_that_may_not_be_written() -> None:
@@ -171,4 +174,4 @@ def test_a_cache_that_may_not_be_written() -> None:
         raise PermissionError(errno.EACCES, "denied")
 
     with pytest.raises(UsageError, match="cannot use the cache"):
-        artifacts.made("rigs", "x", {}, denied)
+        artifacts.made(THINGS, "x", {}, denied)

@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-import pytest
 from cpuidlab.base import error_text
 from cpuidlab.base.errors import LabError
 
 
-def test_evidence_goes_to_a_file_that_the_line_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "kvm-cpuid-lab").mkdir()
+def test_evidence_goes_to_a_file_that_the_line_names(cache: Path) -> None:
+    cache.mkdir()
     line = error_text.told(LabError("it broke", "the console"))
     assert line.startswith("it broke; more in ")
     assert "the console" in Path(line.rpartition(" ")[2]).read_text()
 
 
-def test_an_unusable_cache_leaves_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "missing"))
+def test_an_unusable_cache_leaves_the_line() -> None:
     assert error_text.told(LabError("it broke", "the console")) == "it broke"
     assert error_text.told(LabError("it broke")) == "it broke"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.commands import cli
-from cpuidlab.kernels import lookup
+from cpuidlab.kernels import catalogue
 
 
 def failing(error: BaseException) -> Callable[[argparse.Namespace], int]:
@@ -34,7 +34,7 @@ def failing(error: BaseException) -> Callable[[argparse.Namespace], int]:
 def test_a_failure_is_one_line_and_its_exit_code(
     error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_doctor", failing(error))
+    monkeypatch.setitem(cli.RUN, "doctor", failing(error))
     assert cli.main(["doctor"]) == code
     said = capsys.readouterr()
     assert line in said.err
@@ -52,15 +52,15 @@ def test_bad_arguments_exit_2(arguments: list[str]) -> None:
 def test_kernels_shows_each_build_with_its_predicted_era_and_its_lack(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usable = lookup.CatalogueRow("5.10", "5.10.0-46-cloud-amd64", "5.10.262-1", "some-suite", cached=True, lack=None)
-    lacking = lookup.CatalogueRow("7.0", "7.0.4", "7.0.4-1", "some-suite", cached=False, lack="no modules package")
+    usable = catalogue.CatalogueRow("5.10", "5.10.0-46-cloud-amd64", "5.10.262-1", "some-suite", cached=True, lack=None)
+    lacking = catalogue.CatalogueRow("7.0", "7.0.4", "7.0.4-1", "some-suite", cached=False, lack="no modules package")
     asked = []
 
-    def catalogue(refresh: bool) -> list[lookup.CatalogueRow]:
+    def listed(refresh: bool) -> list[catalogue.CatalogueRow]:
         asked.append(refresh)
         return [usable, lacking]
 
-    monkeypatch.setattr(lookup, "catalogue", catalogue)
+    monkeypatch.setattr(catalogue, "catalogue", listed)
     assert cli.main(["kernels", "--refresh"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert "silent" in first
@@ -74,7 +74,7 @@ def test_kernels_shows_each_build_with_its_predicted_era_and_its_lack(
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     program = (
-        "import sys; from cpuidlab.commands import cli; cli._doctor = lambda _: print('x' * 99999) or 0; "
+        "import sys; from cpuidlab.commands import cli; cli.RUN['doctor'] = lambda _: print('x' * 99999) or 0; "
         "sys.exit(cli.main(['doctor']))"
     )
     errors = tmp_path / "errors"

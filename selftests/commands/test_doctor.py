@@ -17,12 +17,6 @@ GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 1}, "p
 QEMU_8 = Emulation("8.2.1 Debian 8.2", svm=True, npt=True)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "kvm-cpuid-lab"
-
-
 def fake(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a program before all others on PATH."""
     folder.mkdir(exist_ok=True)
@@ -121,7 +115,6 @@ def test_missing_packages_are_named_with_the_command(tmp_path: Path, monkeypatch
     assert "apt-get install -y --no-install-recommends qemu-system-x86" in check.mend
 
 
-@pytest.mark.usefixtures("cache")
 def test_a_cache_that_cannot_be_read_holds_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_arguments: object) -> Iterator[Path]:
         raise PermissionError(errno.EACCES, "Permission denied")

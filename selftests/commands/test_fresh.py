@@ -28,9 +28,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(fresh, "_unable", str)
     monkeypatch.setattr(fresh, "homes", lambda _: [DEBIAN])
     monkeypatch.setattr(Home, "sources", lambda _: "deb http://main.example/debian bookworm main\n")
@@ -42,7 +41,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
 
 
 def test_a_home_is_tried_as_both_users_and_again_only_where_something_has_changed(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fresh.main([], USERS, if_changed=True) == 0
     assert bench.tasks == [("make", "bookworm"), ("try", "user"), ("try", "root")]
@@ -54,7 +53,7 @@ def test_a_home_is_tried_as_both_users_and_again_only_where_something_has_change
     monkeypatch.setattr(fresh, "_package_list", lambda _: "another list")
     assert fresh.main([], USERS, if_changed=True) == 0
     assert len(bench.tasks) == 9
-    assert not list(tmp_path.rglob("*.root"))
+    assert not list(cache.rglob("*.root"))
 
 
 @pytest.mark.parametrize("name", ["tooling/packages.txt", "tooling/setup.sh", "tooling/requirements.lock", "Makefile"])
@@ -65,11 +64,11 @@ def test_each_input_of_the_set_up_counts(bench: Bench, monkeypatch: pytest.Monke
     assert fresh._key(DEBIAN, "sources") != before
 
 
-def test_a_failure_is_told_and_is_tried_again(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_told_and_is_tried_again(bench: Bench, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench.fails = "root"
     assert fresh.main([], USERS, if_changed=True) == 1
     assert "fresh: debian-12: FAILED: make setup failed with exit code 2" in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.root"))
+    assert not list(cache.rglob("*.root"))
     bench.fails = ""
     assert fresh.main([], USERS, if_changed=True) == 0
     assert len(bench.tasks) == 6

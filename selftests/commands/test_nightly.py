@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from cpuidlab.base.paths import TOOLING
-from cpuidlab.commands import cli, nightly
+from cpuidlab.commands import arguments, cli, nightly
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.kernels import lookup
+from cpuidlab.kernels import catalogue, lookup
 from cpuidlab.report import matrix
 from cpuidlab.report.matrix import Cell
 from fakeavocado import ended, until
@@ -87,9 +87,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
         (tmp_path / name).write_text(text.format(**facts))
         (tmp_path / name).chmod(0o755)
     monkeypatch.setattr(nightly.sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOW", "0")
-    monkeypatch.setattr(lookup, "ask_archive", lambda: None)
+    monkeypatch.setattr(catalogue, "ask_archive", lambda: None)
     monkeypatch.setattr(lookup, "renew", lambda _: [])
     number = iter(range(10, 99))
     monkeypatch.setattr(nightly.time, "strftime", lambda *_: f"2026-11-{next(number)}")
@@ -236,7 +235,7 @@ def test_a_job_that_left_no_journal_is_begun_anew(lab: Lab) -> None:
 def test_a_missing_mirror_is_told_and_the_night_runs(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lookup, "ask_archive", lambda: "the archive cannot be asked: no network")
+    monkeypatch.setattr(catalogue, "ask_archive", lambda: "the archive cannot be asked: no network")
     monkeypatch.setattr(lookup, "renew", lambda _: pytest.fail("nothing is fetched"))
     assert lab.night() == 0
     assert "Note: the archive cannot be asked: no network" in capsys.readouterr().out
@@ -312,7 +311,7 @@ def test_the_systemd_files_name_what_there_is() -> None:
     service = (TOOLING / "systemd/cpuidlab-nightly.service").read_text()
     line = next(line for line in service.splitlines() if line.startswith("ExecStart="))
     words = line.partition("cpuidlab nightly")[2].split()
-    options = cli._parser().parse_args(["nightly", *words])
+    options = arguments.parser().parse_args(["nightly", *words])
     assert options.keep == 30
     assert (TOOLING / "systemd/cpuidlab-nightly.timer").exists()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import LabError
 from cpuidlab.commands import cli, try_change
 from cpuidlab.experiment import guest_exit
 from cpuidlab.experiment.experiment import Story
@@ -152,7 +152,6 @@ def test_the_evidence_is_kept(lab: SimpleNamespace, tmp_path: Path, capsys: pyte
     ("words", "line"),
     [
         (["--change", "foo"], "unknown change 'foo'"),
-        (["--route", "replug"], "route 'replug' cannot be tried"),
         (["--profile", "huge"], "no profile 'huge'; known: small, highmem"),
         (["--change", "sev_cbit=47"], "sev_cbit=47 changes nothing"),
         (["--eras", "/no/file"], "there is no file /no/file"),
@@ -192,9 +191,3 @@ def test_a_lost_rig_is_125(lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 def test_what_is_promised(change: str, name: str, answer: str, guest: str | None) -> None:
     due = try_change.promise_of(change, PROFILES["highmem"], 2)(era(name))
     assert (due.answer, due.guest) == (answer, guest)
-
-
-def test_only_the_hook_is_a_route_here() -> None:
-    try_change.check_route("hook")
-    with pytest.raises(UsageError, match="replug"):
-        try_change.check_route("replug")

@@ -44,7 +44,7 @@ def prepare(job, real=plan.prepare):
         raise KeyboardInterrupt
     if HOW == "terminated":
         os.kill(os.getpid(), 15)
-    real(job)
+    return real(job)
 plan.setup, plan.prepare = setup, prepare
 estimate.rigs_to_make, estimate.lack = lambda one: 3, lambda mode: ""
 plan.host_snapshot, plan.guest_snapshot, plan.probe = freeze, lambda *_: None, lambda *_: None
@@ -113,7 +113,7 @@ def start(
     """Start `avocado run` in `folder` with a HOME of its own; `before` is done in Python before it."""
     (folder / "test_it.py").write_text(TESTS)
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", before + STAND_IN, "run", *words, "--job-results-dir", "results"],
+        [sys.executable, "-c", before + STAND_IN, "run", *words, "--job-results-dir", "results"],
         cwd=folder, text=True, stdout=streams, stderr=streams,
         env={
             "TERM": "xterm", "COLUMNS": "120",

@@ -7,7 +7,7 @@ import pytest
 from cpuidlab.base.errors import UsageError
 from cpuidlab.commands import cli
 from cpuidlab.judge import prediction
-from cpuidlab.kernels import lookup
+from cpuidlab.kernels import catalogue
 from cpuidlab.kernels.kernel import Kernel
 
 RHEL = Kernel("image:a,b", "rhel", "5.14.0-427.el9.x86_64", "5.14.0", "", Path("z"), Path("m"), "d")
@@ -83,8 +83,8 @@ def test_a_table_that_is_named_must_be_there(tmp_path: Path) -> None:
 def test_the_list_of_kernels_shows_it(
     table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = lookup.CatalogueRow("5.10", "5.10.0-46-cloud-amd64", "5.10.262-1", "suite", cached=True, lack=None)
-    monkeypatch.setattr(lookup, "catalogue", lambda _: [row])
+    row = catalogue.CatalogueRow("5.10", "5.10.0-46-cloud-amd64", "5.10.262-1", "suite", cached=True, lack=None)
+    monkeypatch.setattr(catalogue, "catalogue", lambda _: [row])
     assert cli.main(["kernels", "--eras", str(table)]) == 0
     said = capsys.readouterr().out
     assert "forbid-all" in said and f"(predicted by '5.10.*' in {table})" in said

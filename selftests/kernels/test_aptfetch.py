@@ -1,4 +1,4 @@
-"""Mirrors found in apt's sources, and what is done with apt's answers; apt itself is not run."""
+"""Package lists and packages: what apt is asked, and what is done with its answers; apt itself is not run."""
 
 import os
 from pathlib import Path
@@ -6,77 +6,8 @@ from pathlib import Path
 import pytest
 from cpuidlab.base import command
 from cpuidlab.base.errors import LabError, UsageError
-from cpuidlab.kernels import aptfetch, mirrors
+from cpuidlab.kernels import aptfetch
 from cpuidlab.kernels.aptfetch import Suite
-
-DEB822 = """\
-# a comment
-Types: deb deb-src
-URIs: http://main.example/debian/
-Suites: bookworm bookworm-updates
-Components: main contrib
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Types: deb
-URIs: http://security.example/debian-security
-Suites: bookworm-security
-Components: main
-
-Types: deb
-Enabled: no
-URIs: http://off.example/debian
-Suites: trixie trixie-updates trixie-backports
-Components: main
-
-Types: deb
-URIs: http://vendor.example/tool
-Suites: bookworm bookworm-updates bookworm-backports
-Components: stable
-"""
-ONE_LINE = """\
-# deb http://comment.example/debian trixie main
-deb [arch=amd64 signed-by=/k.gpg] http://main.example/debian trixie main non-free-firmware # note
-deb http://security.example/debian-security/ trixie-security main
-deb http://vendor.example/apt vendor-bookworm main
-"""
-UBUNTU = """\
-Types: deb
-URIs: http://ubuntu.example/ubuntu
-Suites: noble noble-updates noble-backports noble-security
-Components: main universe
-"""
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for variable in mirrors.VARIABLES.values():
-        monkeypatch.delenv(variable, raising=False)
-
-
-def apt_folder(root: Path, name: str, text: str) -> Path:
-    (root / "sources.list.d").mkdir()
-    (root / name).write_text(text)
-    return root
-
-
-@pytest.mark.parametrize(
-    ("name", "text"), [("sources.list.d/debian.sources", DEB822), ("sources.list", ONE_LINE)], ids=["deb822", "list"]
-)
-def test_mirrors_of_this_machine(tmp_path: Path, name: str, text: str) -> None:
-    folder = apt_folder(tmp_path, name, text)
-    assert mirrors.mirror("main", folder) == "http://main.example/debian"
-    assert mirrors.mirror("security", folder) == "http://security.example/debian-security"
-
-
-def test_ubuntu_asks_for_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = apt_folder(tmp_path, "sources.list.d/ubuntu.sources", UBUNTU)
-    with pytest.raises(UsageError, match="set CPUIDLAB_MIRROR to"):
-        mirrors.mirror("main", folder)
-    with pytest.raises(UsageError, match="set CPUIDLAB_SECURITY_MIRROR to"):
-        mirrors.mirror("security", folder)
-    monkeypatch.setenv("CPUIDLAB_MIRROR", "http://given.example/debian")
-    assert mirrors.mirror("main", folder) == "http://given.example/debian"
 
 
 class Apt:
@@ -129,18 +60,6 @@ def test_list_is_asked_for_once_a_day(apt: Apt) -> None:
     assert len(apt.lines) == 2 * asked
     aptfetch.packages(SUITE, max_age=0)
     assert len(apt.lines) == 3 * asked
-
-
-def test_the_security_archive_beside_the_main_one_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CPUIDLAB_SECURITY_MIRROR", raising=False)
-    sources = tmp_path / "sources.list"
-    sources.write_text("deb http://main.example/debian trixie main\n")
-    offered = "export CPUIDLAB_SECURITY_MIRROR=http://main.example/debian-security$"
-    with pytest.raises(UsageError, match=f"names no Debian security archive; .*{offered}"):
-        mirrors.mirror("security", tmp_path)
-    sources.write_text("deb http://main.example/mirror trixie main\n")
-    with pytest.raises(UsageError, match="set CPUIDLAB_SECURITY_MIRROR to the address"):
-        mirrors.mirror("security", tmp_path)
 
 
 def test_sources_name_the_mirror_and_the_keyring(apt: Apt, tmp_path: Path) -> None:

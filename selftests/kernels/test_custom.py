@@ -42,11 +42,6 @@ def module(file: Path, depends: str, release: str = RELEASE) -> None:
     subprocess.run(["gcc", "-c", "-x", "assembler", "-o", file, "-"], input=asm, text=True, check=True)
 
 
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")

@@ -8,8 +8,7 @@ from cpuidlab.kernels.aptfetch import Suite
 
 
 @pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def tree(tmp_path: Path) -> Path:
     headers = tmp_path / "tree/usr/src/headers"
     headers.mkdir(parents=True)
     (headers / ".kernelvariables").write_text("CC = $(CROSS_COMPILE)gcc-14\n")

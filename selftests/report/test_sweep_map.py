@@ -11,7 +11,7 @@ import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.commands import cli, sweep
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, REFUSES, TAKES, WORDS, Bits, Outcome, Removal, Row, Sweep, owned
-from cpuidlab.kernels.lookup import CatalogueRow
+from cpuidlab.kernels.catalogue import CatalogueRow
 from cpuidlab.kvm.cpuid import Model, with_field
 from cpuidlab.kvm.fields import FIELDS
 from cpuidlab.report import sweep_map, sweep_page
@@ -225,7 +225,7 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
     monkeypatch.setattr(sweep, "open_rig", open_rig)
     monkeypatch.setattr(sweep, "Story", lambda _: SimpleNamespace(sweep=lambda _: TAKING, observe=lambda: seen))
     rows = [CatalogueRow(s, s, s, "x", True, lack) for s, lack in (("5.10", None), ("6.19", "lacks"), ("6.1", None))]
-    monkeypatch.setattr("cpuidlab.kernels.lookup.catalogue", lambda: [*rows, rows[0]])
+    monkeypatch.setattr("cpuidlab.kernels.catalogue.catalogue", lambda: [*rows, rows[0]])
     return asked
 
 
@@ -290,5 +290,5 @@ def test_bad_input_is_one_line_and_exit_2(
 
 def test_the_catalogue_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     no_vm(monkeypatch)
-    monkeypatch.setattr("cpuidlab.kernels.lookup.catalogue", list)
+    monkeypatch.setattr("cpuidlab.kernels.catalogue.catalogue", list)
     assert cli.main(["sweep", "--host", "all"]) == 2

@@ -56,7 +56,6 @@ class Lab:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
     fake = Lab()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(aptfetch, "packages", fake.packages)
     monkeypatch.setattr(aptfetch, "fetch", fake.fetch)
     monkeypatch.setattr(command, "run", fake.run)

@@ -15,6 +15,7 @@ from cpuidlab.rig import host_vm, qemu_process
 from cpuidlab.rig.host_machine import Boot
 from cpuidlab.rig.host_vm import TcgMachine
 from cpuidlab.rig.qemu_command import CPU
+from cpuidlab.rig.snapshots import RESTORABLE
 from fakeqmp import FakeQmp, No, Refused
 
 BOOT = Boot(Path("/k"), Path("/i"), "console=ttyS0", CPU)
@@ -62,8 +63,8 @@ def qemu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeQemu]:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    folder = tmp_path / "saved"
-    folder.mkdir()
+    folder = tmp_path / RESTORABLE.name / "saved"
+    folder.mkdir(parents=True)
     (folder / "ram").write_bytes(PAGE)
     return folder
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge import eras
-from cpuidlab.kernels import lookup, patches
-from cpuidlab.kernels.lookup import CatalogueRow
+from cpuidlab.kernels import catalogue, patches
+from cpuidlab.kernels.catalogue import CatalogueRow
 from cpuidlab.kernels.patches import Patch
 from cpuidlab.kernels.version import Version, upstream
 
@@ -16,7 +16,7 @@ def expand(specs: Sequence[str]) -> tuple[str, ...]:
     """The specs with `all` replaced by every host there is; UsageError where the archive holds none."""
     if ALL not in specs:
         return tuple(specs)
-    every = every_host(lookup.catalogue(), patches.named().values(), edges())
+    every = every_host(catalogue.catalogue(), patches.named().values(), edges())
     if not every:
         raise UsageError("--hosts all: no kernel is known that can boot; 'cpuidlab kernels --refresh' asks the archive")
     return tuple(dict.fromkeys(word for spec in specs for word in (every if spec == ALL else (spec,))))

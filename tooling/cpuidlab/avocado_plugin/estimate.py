@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from cpuidlab.avocado_plugin import all_hosts, plan
-from cpuidlab.avocado_plugin.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
-from cpuidlab.base.artifacts import NotMadeError, label_of, only_looking
+from cpuidlab.base.artifact_kinds import label_of
+from cpuidlab.base.artifacts import NotMadeError, only_looking
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import cache_dir
+from cpuidlab.base.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.kernels import aptfetch, host_spec, lookup
 from cpuidlab.kernels.builds import SuiteRow, rows_for
+from cpuidlab.kernels.version import series_of
 from cpuidlab.rig import host_config
 from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import PROFILES
@@ -142,7 +144,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _rows(base: str) -> list[SuiteRow]:
-    return rows_for(".".join(base.split(".")[:2]))
+    return rows_for(series_of(base))
 
 
 def _list_mb(row: SuiteRow) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cpuidlab.avocado_plugin.estimate import Outlook, counted, duration
-from cpuidlab.avocado_plugin.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
+from cpuidlab.base.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.judge.verdict import Verdict
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -28,10 +28,6 @@ class Line:
     status: str
     reason: str
     folder: str
-
-
-# Of the job that this process runs: what it takes over from the one that it resumes. The spawner asks here.
-kept: Mapping[tuple[str, str], Line] = {}
 
 
 def note(job: Path, line: Line) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cpuidlab.avocado_plugin import all_hosts, rig_scheduler
+from cpuidlab.avocado_plugin import all_hosts
 from cpuidlab.avocado_plugin.rig_scheduler import Ahead, Slots, Work
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.base.parallel import rigs_at_once
@@ -148,7 +148,6 @@ def prepare(job: Plan) -> Ahead:
     else:
         raise troubles[0]
     making.tell()
-    rig_scheduler.current = making
     return making
 
 

@@ -132,6 +132,3 @@ class Ahead:
 def _say(place: str, trouble: Exception | None) -> None:
     if trouble:
         say(f"  !! nothing can be tested on {place}: {trouble}")
-
-
-current: Ahead | None = None  # of the job that this process runs; the spawner asks it

@@ -13,7 +13,8 @@ from avocado.core.task.runtime import RuntimeTaskStatus
 from avocado.core.utils.messages import FinishedMessage
 from avocado.plugins.spawners.process import ProcessSpawner
 
-from cpuidlab.avocado_plugin import journal, progress_events, rig_scheduler
+from cpuidlab.avocado_plugin import journal, progress_plugin, rig_scheduler
+from cpuidlab.avocado_plugin.current_job import job
 from cpuidlab.base import error_text
 from cpuidlab.base.command import DIE_WITH_US
 from cpuidlab.base.errors import NO_RIG, LabError
@@ -61,11 +62,11 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
     async def wait_task(runtime_task: Any) -> None:
         """Start the runner when it may and wait for its end; report on its behalf what it does not report itself."""
         handle, name = runtime_task.spawner_handle, runtime_task.task.identifier
-        kept = journal.kept.get((name.name, name.variant))
+        kept = job.kept.get((name.name, name.variant))
         if kept:
             _take_over(runtime_task.task, kept)
             return
-        making = rig_scheduler.current
+        making = job.rigs
         while making and not making.is_ready(name.variant) and not handle.is_over:
             await asyncio.sleep(TURN_SECONDS)
         trouble = making and making.trouble(name.variant)
@@ -82,7 +83,7 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
             if making:
                 making.slots.give_back()
         if not handle.is_over:
-            progress_events.cell_took(time.monotonic() - began)
+            progress_plugin.cell_took(time.monotonic() - began)
 
     async def terminate_task(self, runtime_task: Any) -> bool:
         """End the runner, softly first, and whatever of the test is left; one that was not begun never will be."""

@@ -1,9 +1,7 @@
-"""The content-addressed cache: a folder is named by the hash of what it was made from, and made only once."""
+"""Make things once, in a content-addressed cache: a folder is named by the hash of what the thing is made from."""
 
-import fcntl
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,20 +11,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cpuidlab.base.artifact_kinds import Kind, label_of, registered
 from cpuidlab.base.errors import FULL_DISK, LabError, UsageError
 from cpuidlab.base.paths import cache_dir
 from cpuidlab.base.progress import say, step
 
 LOCK_SECONDS = 1800
-# What was used within this time stays, though there is a newer one: another checkout may be at work with it.
+# A thing that was used within this time stays, though there is a newer one: another checkout may be at work with it.
 YOUNG_SECONDS = 3600
-_NAME = re.compile(r"(?P<label>.+)-[0-9a-f]{20}")  # of what `made` has made
 
 _only_looking = ContextVar("_only_looking", default=False)
 
 
 class NotMadeError(Exception):
-    """Somebody only looked for a thing that is not in the cache; no trouble, so no LabError."""
+    """A caller only looked for a thing that is not in the cache; nothing failed, so this is no LabError."""
 
 
 @contextmanager
@@ -40,26 +38,26 @@ def only_looking() -> Iterator[None]:
 
 
 def key_of(inputs: Mapping[str, str]) -> str:
-    """A short stable name for a set of named inputs."""
+    """Return a short stable name for a set of named inputs."""
     text = "".join(f"{name}\0{inputs[name]}\0" for name in sorted(inputs))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def made(kind: str, label: str, inputs: Mapping[str, str], make: Callable[[Path], None]) -> Path:
+def made(kind: Kind, label: str, inputs: Mapping[str, str], make: Callable[[Path], None]) -> Path:
     """Return the cached folder for `inputs`; where there is none yet, let `make` fill one, shown as a step.
 
-    `make` works in a folder of its own that appears under its final name only when it is whole, so a run that is
-    killed half-way leaves nothing that a later run could take for finished. Two runs at once make it once.
+    `make` works in a folder of its own, which gets its final name only when `make` has ended. So a run that is
+    killed half-way leaves nothing that a later run could take for finished. Two runs at once make the thing once.
     Raises UsageError where the cache cannot be used, LabError where the disk is full or another run holds the lock
     for half an hour.
     """
-    parent = cache_dir() / kind
+    parent = cache_dir() / kind.name
     final = parent / f"{label}-{key_of(inputs)}"
     if final.is_dir():
         with suppress(OSError):  # when it was last used; a cache that may only be read does as well
@@ -71,32 +69,27 @@ def made(kind: str, label: str, inputs: Mapping[str, str], make: Callable[[Path]
         parent.mkdir(parents=True, exist_ok=True)
         with _locked(final):
             if not final.is_dir():
-                _make_whole(final, f"{kind}: {label}", make)
+                _make_whole(final, f"{kind.name}: {label}", make)
                 _drop_older(final)
     except PermissionError as error:
         raise UsageError(f"cannot use the cache: {error}; set XDG_CACHE_HOME to a folder of yours") from error
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
-        raise disk_full(kind, label) from error
+        raise disk_full(kind.name, label) from error
     return final
 
 
-def label_of(folder: Path) -> str | None:
-    """The label of a folder that `made` has made; None for one of another name."""
-    found = _NAME.fullmatch(folder.name)
-    return found["label"] if found else None
-
-
 def drop(folder: Path) -> bool:
-    """Remove a folder at once or not at all; False where it is used."""
+    """Remove a folder of the cache as a whole; return False, and leave the folder, where a process needs it now."""
+    kind = registered(folder.parent.name)
     whole = folder.with_name(folder.name.removesuffix(".partial"))
     lock = _lock_file(whole)
     try:
         with FileLock(str(lock)).acquire(blocking=False) if lock.exists() else nullcontext():  # nobody makes it anew
-            if _is_thawed(folder):
+            if kind and kind.in_use(folder):
                 return False
-            gone = whole.with_name(whole.name + ".partial")  # what is left if this is killed goes with the next sweep
+            gone = whole.with_name(whole.name + ".partial")  # killed here, the rest goes with the next sweep
             with suppress(FileNotFoundError):  # another process was quicker
                 folder.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
@@ -106,37 +99,21 @@ def drop(folder: Path) -> bool:
 
 
 def disk_full(kind: str, label: str) -> LabError:
-    """The one line for a cache without room."""
+    """Return the error with the one line for a cache without room."""
     return LabError(f"disk full while making {kind} {label} in {cache_dir()}: free some room or set XDG_CACHE_HOME")
 
 
 def _drop_older(final: Path) -> None:
-    """Remove what had the same label and was made from other inputs."""
-    for other in _siblings(final):
-        with suppress(OSError):
-            if time.time() - other.stat().st_mtime > YOUNG_SECONDS:
-                drop(other)
-
-
-def _siblings(final: Path) -> Iterator[Path]:
-    label = label_of(final)
-    return (one for one in final.parent.iterdir() if one.is_dir() and one != final and label_of(one) == label)
+    """Remove what has the same label and was made from other inputs."""
+    for other in final.parent.iterdir():
+        if other != final and other.is_dir() and label_of(other) == label_of(final):
+            with suppress(OSError):
+                if time.time() - other.stat().st_mtime > YOUNG_SECONDS:
+                    drop(other)
 
 
 def _lock_file(final: Path) -> Path:
     return final.with_name(final.name + ".lock")
-
-
-def _is_thawed(rig: Path) -> bool:
-    """The carrier holds a lock on the memory of what it has thawed."""
-    try:
-        with (rig / "ram").open("rb") as memory:
-            fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _locked(final: Path) -> AbstractContextManager[object]:
@@ -165,7 +142,7 @@ def _make_whole(final: Path, title: str, make: Callable[[Path], None]) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what runs that were killed have left half made: a live one holds the lock."""
+    """Remove what killed runs have left half made: a live run holds the lock."""
     for partial in parent.glob("*.partial"):
         lock = FileLock(str(partial.with_name(partial.name.removesuffix(".partial") + ".lock")))
         try:

@@ -25,8 +25,9 @@ from cpuidlab.base.command import DIE_WITH_US
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.base.paths import PROJECT
+from cpuidlab.experiment import ask_kernel  # noqa: F401  it registers what is pruned
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.kernels import host_spec, lookup
+from cpuidlab.kernels import catalogue, host_spec, lookup
 from cpuidlab.report import matrix
 from cpuidlab.report.render import render
 from cpuidlab.report.write import UNFINISHED, read_about
@@ -141,7 +142,7 @@ def _newest(hosts: str) -> list[str]:
     for spec in asked:
         if spec != all_hosts.ALL:
             host_spec.parse(spec)
-    trouble = lookup.ask_archive()
+    trouble = catalogue.ask_archive()
     if trouble:
         return [trouble]
     bases = {host_spec.parse(spec).base: None for spec in all_hosts.expand(asked)}

@@ -51,14 +51,6 @@ class Trial:
         return shlex.join(words)
 
 
-def check_route(route: str) -> None:
-    """Raise UsageError for any route but the hook."""
-    if route != "hook":
-        raise UsageError(
-            f"route '{route}' cannot be tried: only the hook can set any CPUID; tests/test_replug.py goes by replug"
-        )
-
-
 def run(trial: Trial) -> int:
     """Try it and print what happens; returns 0 where the promise is kept, 1 where it is broken."""
     started = time.monotonic()

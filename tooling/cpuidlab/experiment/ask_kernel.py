@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import made
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.experiment.experiment import Story
@@ -18,6 +19,7 @@ from cpuidlab.rig.snapshots import guest_snapshot, open_rig
 PROFILE = "small"
 CHANGE = "maxphyaddr=36"
 SECONDS = 60.0
+PROBES = Kind("probes", cost=10)
 
 
 def probe(setup: Setup) -> Probe:
@@ -26,7 +28,7 @@ def probe(setup: Setup) -> Probe:
     Raises LabError where the rig fails.
     """
     rig = guest_snapshot(setup, PROFILES[PROFILE])
-    folder = made("probes", setup.name, {"rig": rig.name}, lambda new: _ask_into(setup, new / "probe.json"))
+    folder = made(PROBES, setup.name, {"rig": rig.name}, lambda new: _ask_into(setup, new / "probe.json"))
     return Probe(**json.loads((folder / "probe.json").read_text()))
 
 

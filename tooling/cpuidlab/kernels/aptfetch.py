@@ -6,7 +6,6 @@ own, so that only the suites which are needed are ever asked for.
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -185,9 +184,8 @@ def _apt(suite: Suite, tool: str, *arguments: str, seconds: float, cwd: Path | N
     try:
         return command.run(line, seconds=seconds, cwd=cwd, env={**os.environ, "LC_ALL": "C"})
     except LabError as error:
-        reason = re.search(r"(?m)^E: (.+)", error.evidence)
         raise LabError(
-            f"apt cannot read {suite.name} from the mirror: {reason[1] if reason else error};"
+            f"apt cannot read {suite.name} from the mirror: {mirrors.apt_error(error)};"
             f" check the network or set {mirrors.VARIABLES[suite.archive]}",
             error.evidence,
         ) from error

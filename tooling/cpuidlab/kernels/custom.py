@@ -1,86 +1,76 @@
-"""A kernel of the user's own, from a built tree or from an image and its modules, laid out in the cache like any other.
+"""Use a kernel of the user's own, from a built tree or from an image and its modules, laid out in the cache.
 
 Only what a host boots is read: the image, and those modules that guests/host/modules.list names, with what they depend
-on. So a rebuilt kernel is a new one, an unchanged one is known again at once, and `make` may go on while tests run.
+on. So a rebuilt kernel is a new kernel, an unchanged kernel is known again at once, and `make` may go on while tests
+run.
 """
 
-import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cpuidlab.base import artifacts, command
 from cpuidlab.base.errors import LabError, UsageError
-from cpuidlab.base.paths import GUESTS, cache_dir
-from cpuidlab.kernels import bzimage
+from cpuidlab.base.paths import GUESTS
+from cpuidlab.kernels import bzimage, needed_modules, pins
 from cpuidlab.kernels.bzimage import Banner
 from cpuidlab.kernels.host_spec import HostSpec
 from cpuidlab.kernels.kernel import Kernel
+from cpuidlab.kernels.needed_modules import BUILD, Modules, name_of
+from cpuidlab.kernels.pins import KERNELS
 
 RECIPE = "1"  # raised when _lay_out makes something else of the same files
 IMAGE = "arch/x86/boot/bzImage"
-BUILD = "make bzImage modules"
-LISTED = GUESTS / "host/modules.list"
 CONFIG = GUESTS / "host/kernel.config"
 IMPLIED = "# IMPLIED"  # what follows need not be checked: the lines before cannot be there without it
 UNPACK = {".xz": ["xz", "-d"], ".zst": ["zstd", "-dq", "--rm"]}  # what kmod reads; busybox in the host knows no zstd
 
 
 @dataclass(frozen=True)
-class Found:
-    """A kernel where the user has it: its modules' files by name; `builtin` is None where nothing tells."""
+class Source:
+    """A kernel where the user has it: its image, what the image says of itself, and its modules.
+
+    With `strip` the modules lose their debug information in the cache. Signed modules must not: they lose their
+    signature with it.
+    """
 
     image: Path
-    modules: Mapping[str, Path]
-    builtin: frozenset[str] | None
-    mend: str  # what the user does about a module that is missing
+    banner: Banner
+    modules: Modules
     strip: bool
 
 
 def resolve(spec: HostSpec) -> Kernel:
-    """The kernel of a spec of kind "tree" or "image"; raises UsageError in one line where it cannot be tested."""
-    with _told(spec):
+    """Return the kernel of a spec of kind "tree" or "image"; UsageError in one line where it cannot be tested."""
+    with _naming(spec):
         if spec.kind == "tree":
-            found = _tree(Path(spec.location))
-            banner = bzimage.banner(found.image)
+            source = _tree(Path(spec.location))
         else:
             image, _, modules = spec.location.partition(",")
-            banner = bzimage.banner(Path(image))
-            found = _image(Path(image), Path(modules), banner)
-        needed = _needed(found, banner)
-        inputs = {"vmlinuz": artifacts.file_digest(found.image), "recipe": RECIPE}
+            source = _image(Path(image), Path(modules))
+        needed = needed_modules.find(source.modules, source.banner.release)
+        inputs = {"vmlinuz": artifacts.file_digest(source.image), "recipe": RECIPE}
         inputs |= {f"module {name}": artifacts.file_digest(file) for name, file in needed.items()}
-    label = _label(spec.label if spec.kind == "tree" else f"image:{banner.release}", spec.location)
-    folder = artifacts.made("kernels", label, inputs, lambda into: _lay_out(into, banner, found, needed))
-    modules_there = folder / "lib/modules" / banner.release
+    release = source.banner.release
+    label = _label(spec.label if spec.kind == "tree" else f"image:{release}", spec.location)
+    folder = artifacts.made(KERNELS, label, inputs, lambda into: _lay_out(into, source, needed.values()))
     return Kernel(
-        spec.absolute, label, banner.release, banner.version, "", folder / "vmlinuz", modules_there, folder.name
-    )
+        spec=spec.absolute, label=label, release=release, version=source.banner.version, suite="",
+        vmlinuz=folder / "vmlinuz", modules=folder / "lib/modules" / release, digest=folder.name,
+    )  # fmt: skip
 
 
 def _label(label: str, path: str) -> str:
-    """The label to show: the first kernel of that name keeps it as it is, another has a part of its path's hash too."""
-    pin = cache_dir() / "kernels/pins" / label
-    pin.parent.mkdir(parents=True, exist_ok=True)
-    partial = pin.with_name(f"{label}.{os.getpid()}.partial")
-    partial.write_text(path)
-    try:
-        if pin.exists() and not Path(pin.read_text().partition(",")[0]).exists():
-            pin.unlink()  # that one is gone
-        with suppress(FileExistsError):
-            pin.hardlink_to(partial)
-    finally:
-        partial.unlink()
-    return label if pin.read_text() == path else f"{label}-{artifacts.key_of({'path': path})[:4]}"
+    """Return the label to show: another kernel with the label of an earlier one gets a part of its path's hash too."""
+    return label if pins.claim(label, path) else f"{label}-{artifacts.key_of({'path': path})[:4]}"
 
 
 @contextmanager
-def _told(spec: HostSpec) -> Iterator[None]:
-    """Say of which host a complaint is; what cannot be read is one."""
+def _naming(spec: HostSpec) -> Iterator[None]:
+    """Put the host's name before each complaint; a file that cannot be read is a complaint too."""
     try:
         yield
     except OSError as error:
@@ -89,40 +79,37 @@ def _told(spec: HostSpec) -> Iterator[None]:
         raise UsageError(f"host '{spec.text}': {error}") from error
 
 
-def _tree(folder: Path) -> Found:
-    """A built kernel tree, or the folder given to make as O=."""
+def _tree(folder: Path) -> Source:
+    """Read a built kernel tree, or the folder that was given to make as O=."""
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     if not (folder / IMAGE).exists():
         raise UsageError(f"{folder} holds no {IMAGE}; build one there for x86-64: {BUILD}")
     _check_config(folder)
-    order = _lines(folder / "modules.order") or []
-    # kernel/x.ko, x.ko or x.o: it has changed twice
-    files = [folder / re.sub(r"\.k?o$", ".ko", line.removeprefix("kernel/")) for line in order]
-    return Found(folder / IMAGE, _by_name(files), _builtin(folder), f"set it in .config, then {BUILD}", strip=True)
+    # kernel/x.ko, x.ko or x.o: modules.order has changed twice
+    order = [line.removeprefix("kernel/") for line in _lines(folder / "modules.order") or []]
+    files = [folder / re.sub(r"\.k?o$", ".ko", line) for line in order]
+    modules = Modules(_by_name(files), _builtin(folder), f"set it in .config, then {BUILD}")
+    return Source(folder / IMAGE, bzimage.banner(folder / IMAGE), modules, strip=True)
 
 
-def _image(image: Path, given: Path, banner: Banner) -> Found:
-    """An image with its lib/modules/RELEASE or the parent of that."""
+def _image(image: Path, given: Path) -> Source:
+    """Read an image, with `given` as its lib/modules/RELEASE or the parent of that folder."""
+    banner = bzimage.banner(image)
     if not given.is_dir():
         raise UsageError(f"there is no folder {given}")
     inside = given / banner.release
     folder = inside if inside.is_dir() else given
-    found = sorted(folder.rglob("*.ko*"))  # what lies in updates/ comes last and counts
-    files = [file for file in found if file.suffix in {".ko", *UNPACK}]
+    # of two modules of one name the last counts: the one in updates/
+    files = [file for file in sorted(folder.rglob("*.ko*")) if file.suffix in {".ko", *UNPACK}]
     if not files and not (folder / "modules.builtin").exists():
         raise UsageError(f"{given} holds neither modules nor a folder {banner.release}, which is the image's release")
-    return Found(
-        image,
-        _by_name(files),
-        _builtin(folder),
-        "it takes a kernel that has it, as .ko, .ko.xz or .ko.zst",
-        strip=False,
-    )
+    mend = "it takes a kernel that has it, as .ko, .ko.xz or .ko.zst"
+    return Source(image, banner, Modules(_by_name(files), _builtin(folder), mend), strip=False)
 
 
 def _check_config(folder: Path) -> None:
-    """Say at once what would show as a host that does not boot, two minutes later."""
+    """Raise UsageError for an option whose lack would show as a host that does not boot, two minutes later."""
     lines = _lines(folder / ".config")
     if lines is None:
         return
@@ -138,65 +125,29 @@ def _check_config(folder: Path) -> None:
         )
 
 
-def _needed(found: Found, banner: Banner) -> dict[str, Path]:
-    """The modules that the host loads; UsageError where one is missing or of another kernel."""
-    wanted = [_name(line) for line in LISTED.read_text().split("\n") if line and not line.startswith("#")]
-    needed: dict[str, Path] = {}
-    while wanted:
-        missing = [name for name in wanted if name not in found.modules]
-        if found.builtin is not None and (lost := [name for name in missing if name not in found.builtin]):
-            raise UsageError(f"the kernel lacks {', '.join(lost)}: {found.mend}")
-        new = {name: found.modules[name] for name in wanted if name in found.modules}
-        for file in new.values():
-            if not file.exists():
-                raise UsageError(f"{file} is not built: {BUILD}")
-        told = _modinfo(new.values())
-        for file, fields in zip(new.values(), told, strict=True):
-            other = (fields.get("vermagic", "").split() or ["no release at all"])[0]
-            if other != banner.release:
-                raise UsageError(f"{file} is of {other}, the image is of {banner.release}: they must be of one build")
-        needed |= new
-        depends = dict.fromkeys(_name(name) for fields in told for name in fields["depends"].split(",") if name)
-        wanted = [name for name in depends if name not in needed]
-    return needed
-
-
-def _modinfo(files: Iterable[Path]) -> list[dict[str, str]]:
-    """What modinfo tells of each file; one call for all, as unpacking them is what takes time."""
-    names = [str(file) for file in files]
-    text = command.run(["modinfo", *names], seconds=30) if names else ""
-    parts = re.split(r"(?m)^filename: ", text)[1:]
-    return [{"depends": "", **dict(re.findall(r"(?m)^(\w+): *(.*)$", part))} for part in parts]
-
-
-def _lay_out(into: Path, banner: Banner, found: Found, needed: Mapping[str, Path]) -> None:
-    shutil.copyfile(found.image, into / "vmlinuz")
-    folder = into / "lib/modules" / banner.release / "kernel"
+def _lay_out(into: Path, source: Source, needed: Iterable[Path]) -> None:
+    shutil.copyfile(source.image, into / "vmlinuz")
+    folder = into / "lib/modules" / source.banner.release / "kernel"
     folder.mkdir(parents=True)
-    for file in needed.values():
+    for file in needed:
         copy = folder / file.name
-        if found.strip:
+        if source.strip:
             command.run(["strip", "--strip-debug", "-o", str(copy), str(file)], seconds=60)
             continue
-        shutil.copyfile(file, copy)  # its signature is part of it
+        shutil.copyfile(file, copy)
         if copy.suffix in UNPACK:
             command.run([*UNPACK[copy.suffix], str(copy)], seconds=60)
-    command.run(["depmod", "-b", str(into), banner.release], seconds=60)
-    facts = {"release": banner.release, "version": banner.version, "suite": ""}
-    (into / "kernel.json").write_text(json.dumps(facts))
+    command.run(["depmod", "-b", str(into), source.banner.release], seconds=60)
 
 
 def _builtin(folder: Path) -> frozenset[str] | None:
+    """Return the modules that the kernel has built in; None where nothing tells."""
     lines = _lines(folder / "modules.builtin")
     return None if lines is None else frozenset(_by_name(Path(line) for line in lines))
 
 
-def _by_name(files: Iterable[Path]) -> dict[str, Path]:
-    return {_name(file.name.partition(".ko")[0]): file for file in files}
-
-
-def _name(text: str) -> str:
-    return text.replace("-", "_")
+def _by_name(files: Iterable[Path]) -> Mapping[str, Path]:
+    return {name_of(file.name.partition(".ko")[0]): file for file in files}
 
 
 def _lines(file: Path) -> Sequence[str] | None:

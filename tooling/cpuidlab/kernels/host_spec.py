@@ -9,7 +9,7 @@ from cpuidlab.base.errors import UsageError
 
 Kind = Literal["debian", "tree", "image", "local", "ssh"]
 
-FORMS = "5.10, 6.18.5, newest, 5.10+warning, 5.10+/path/to/any.patch, tree:DIR, image:BZIMAGE,MODULESDIR, local, ssh://user@host:port"
+FORMS = "5.10, 6.18.5, newest, 5.10+warning, 5.10+/path/to/any.patch, tree:DIR, image:BZIMAGE,MODULESDIR"
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 _UNSAFE = re.compile(r"[^\w.+-]", re.ASCII)  # in the name of a folder
 _SSH = re.compile(r"ssh://[^@/\s]+@[^@/:\s]+(:\d+)?")

@@ -14,11 +14,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from cpuidlab.base import artifacts, command
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import buildtree, toolchain
 from cpuidlab.kernels.aptfetch import Suite
 
 RECIPE = "1"  # raised when the same patch on the same kernel gives other modules
+TREES = Kind("kbuild", cost=180)
 TREE_RECIPE = "1"  # raised when _unpack makes another tree of the same packages
 BUILD_SECONDS = 1200  # 35 s on two cores
 
@@ -69,7 +71,7 @@ class Tree:
 def tree_of(target: Target) -> Tree:
     """The tree that KVM of this kernel is compiled in, fetched where it is not in the cache yet."""
     inputs = {"version": target.version, "release": target.release, "recipe": TREE_RECIPE}
-    return Tree(artifacts.made("kbuild", target.release, inputs, lambda folder: _unpack(target, folder)))
+    return Tree(artifacts.made(TREES, target.release, inputs, lambda folder: _unpack(target, folder)))
 
 
 def rebuild(target: Target, patches: Sequence[Path], into: Path) -> None:

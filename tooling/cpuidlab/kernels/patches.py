@@ -9,6 +9,7 @@ from pathlib import Path
 from cpuidlab.base.errors import UsageError
 from cpuidlab.base.paths import TOOLING
 from cpuidlab.kernels import host_spec
+from cpuidlab.kernels.version import series_of
 
 FOLDER = TOOLING / "patches"
 
@@ -91,5 +92,4 @@ def _from_file(path: Path) -> Patch:
     under = named().get(host.patch) if host.patch else None
     if host.kind != "debian" or (host.patch and under is None):
         raise UsageError(f"{path} is said to be for host '{text}': that is no series with or without a named patch")
-    series = ".".join(host.base.split(".")[:2])
-    return Patch(path.stem, path, era=under.era if under else None, series=(series,), on=under)
+    return Patch(path.stem, path, era=under.era if under else None, series=(series_of(host.base),), on=under)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cpuidlab.base import artifacts
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.paths import cache_dir
 from cpuidlab.kernels import aptfetch, builds, buildtree
 
+TOOLCHAINS = Kind("toolchain", cost=240)
 RECIPE = "1"  # raised when _fill makes another folder of the same packages
 
 # The build sees the cache at its usual path: make notes absolute paths in the tree. The mounts end with the namespace.
@@ -42,7 +44,7 @@ def _row(folder: Path, release: str) -> dict[str, Any] | None:
 
 def _root(suite: str, packages: Sequence[str]) -> Path:
     inputs = {"suite": suite, "packages": " ".join(packages), "recipe": RECIPE}
-    return artifacts.made("toolchain", suite, inputs, lambda into: _fill(into, suite, packages)) / "root"
+    return artifacts.made(TOOLCHAINS, suite, inputs, lambda into: _fill(into, suite, packages)) / "root"
 
 
 def _fill(into: Path, suite: str, packages: Sequence[str]) -> None:

@@ -15,8 +15,16 @@ def is_version(text: str) -> bool:
     return _VERSION.match(text) is not None
 
 
+def series_of(base: str) -> str:
+    """Return the series of a series or a point release: 6.18 of 6.18.5."""
+    return ".".join(base.split(".")[:2])
+
+
 def upstream(version: str) -> Version:
-    """The upstream version at the head of a release or package version; a missing patch level is 0."""
+    """Return the upstream version at the head of a release or package version; a missing patch level is 0.
+
+    Raises UsageError where the text begins with no version.
+    """
     found = _VERSION.match(version)
     if found is None:
         raise UsageError(f"cannot read a kernel version from {version!r}; it should begin like 6.12.107")

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import file_digest, made
 from cpuidlab.base.command import run
+
+COMPILED = Kind("compiled", cost=50)  # with the rigs: another compiler would change the programs in the images
 
 
 def compiled(name: str, sources: Sequence[Path], *flags: str) -> Path:
@@ -15,4 +18,4 @@ def compiled(name: str, sources: Sequence[Path], *flags: str) -> Path:
         run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(folder / name), *files, *flags], seconds=60)
 
     inputs = {"source": " ".join(file_digest(source) for source in sources), "flags": " ".join(flags)}
-    return made("compiled", Path(name).stem, inputs, compile_it) / name
+    return made(COMPILED, Path(name).stem, inputs, compile_it) / name

@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cpuidlab.base import artifacts, command
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import GUESTS
 from cpuidlab.kernels import builds, buildtree
@@ -17,6 +18,8 @@ SOURCES = ("cpuidprobe.c", "Kbuild")
 MODULE = "cpuidprobe.ko"
 RECIPE = "1"  # raised when this file makes another module from the same sources
 BUILD_SECONDS = 300  # 6 s on two cores
+MODULES = Kind("probe", cost=40)  # with the guests' rigs, which hold the module
+HEADERS = Kind("headers", cost=200)
 # Debian's kernel comes without what these options need: a vmlinux with debug information.
 OPTIONS = ("CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF_MODULES=")
 
@@ -29,7 +32,7 @@ def probe_module(guest_kernel: Kernel) -> Path:
     """
     inputs = {name: artifacts.file_digest(PROBE / name) for name in SOURCES}
     inputs |= {"kernel": guest_kernel.digest, "recipe": RECIPE}
-    return artifacts.made("probe", guest_kernel.label, inputs, lambda into: _build(guest_kernel, into)) / MODULE
+    return artifacts.made(MODULES, guest_kernel.label, inputs, lambda into: _build(guest_kernel, into)) / MODULE
 
 
 def _build(kernel: Kernel, into: Path) -> None:
@@ -55,7 +58,7 @@ def _tree(kernel: Kernel) -> Path:
     suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
     inputs = {"release": kernel.release, "version": kernel.version, "recipe": buildtree.RECIPE}
     return artifacts.made(
-        "headers",
+        HEADERS,
         kernel.release,
         inputs,
         lambda folder: buildtree.unpack(kernel.release, kernel.version, suite, buildtree.HEADERS, folder),

@@ -10,9 +10,11 @@ import shutil
 from pathlib import Path
 
 from cpuidlab.base import artifact_gc
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import file_digest, made
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import GUESTS, TOOLING
+from cpuidlab.base.word_list import read_list
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.rig import initramfs
 from cpuidlab.rig.compiled import compiled
@@ -27,6 +29,8 @@ KERNEL_MIB = 128
 HOOK = TOOLING / "hook"
 HOOK_FLAGS = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-ldl")
 HOOK_IN_HOST = "lib/cpuidhook.so"
+BOOTABLE = Kind("bootable", cost=0.5)  # images of hosts, which only a cold boot reads
+IMAGES = Kind("images", cost=60)  # with the rigs, which are packed as differences from an image
 
 
 def guest_image(kernel: Kernel, keys: Keys) -> Path:
@@ -36,7 +40,7 @@ def guest_image(kernel: Kernel, keys: Keys) -> Path:
         "usr/bin/probe": PROBE / "probe",
         "usr/bin/health": compiled("health", [GUESTS / "guest" / "health.c"], "-static"),
     }
-    image = _image("images", "guest", kernel, _base("guest", keys, extra))
+    image = _image(IMAGES, "guest", kernel, _base("guest", keys, extra))
     return check_room("guest", image, min(profile.memory_mib for profile in PROFILES.values()))
 
 
@@ -55,7 +59,7 @@ def host_image(kernel: Kernel, base: Path) -> Path:
 
     The cache drops the file when it needs room: a host that is restored from a snapshot reads no initramfs.
     """
-    return check_room("host", _image(artifact_gc.BOOTABLE, "host", kernel, base), MEMORY_MIB)
+    return check_room("host", _image(BOOTABLE, "host", kernel, base), MEMORY_MIB)
 
 
 def check_room(role: str, image: Path, memory_mib: int) -> Path:
@@ -85,7 +89,7 @@ def made_of(role: str, kernel: Kernel, base: Path) -> dict[str, str]:
     return {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(_modules(role))}
 
 
-def _image(kind: str, role: str, kernel: Kernel, base: Path) -> Path:
+def _image(kind: Kind, role: str, kernel: Kernel, base: Path) -> Path:
     """Return the base with the kernel's modules behind it: a new kernel needs only those assembled."""
 
     def assemble(folder: Path) -> None:
@@ -99,7 +103,7 @@ def _image(kind: str, role: str, kernel: Kernel, base: Path) -> Path:
 
 def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
     """Return all of an image but the kernel's modules."""
-    files = _read_list(GUESTS / "common.list") + _read_list(GUESTS / role / "files.list")
+    files = read_list(GUESTS / "common.list") + read_list(GUESTS / role / "files.list")
     scripts = {"etc/inittab": GUESTS / "inittab", "etc/rc.common": GUESTS / "rc.common", "etc/rc": GUESTS / role / "rc"}
     copies = scripts | extra | {"usr/bin/readout": compiled("readout", [GUESTS / "readout.c"], "-static")}
     inputs = {"keys": keys.digest, "files": " ".join(files)}
@@ -110,16 +114,11 @@ def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
         initramfs.lay_base(folder / "root", keys, files, copies)
         initramfs.append(folder / "root", folder / "initrd")
 
-    return made("images", f"{role}-base", inputs, assemble) / "initrd"
+    return made(IMAGES, f"{role}-base", inputs, assemble) / "initrd"
 
 
 def _modules(role: str) -> list[str]:
-    return _read_list(GUESTS / role / "modules.list")
-
-
-def _read_list(path: Path) -> list[str]:
-    lines = (line.strip() for line in path.read_text().splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return read_list(GUESTS / role / "modules.list")
 
 
 @functools.cache

@@ -7,8 +7,12 @@ from pathlib import Path
 from paramiko import Ed25519Key
 from paramiko.pkey import PKey
 
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import file_digest, made
 from cpuidlab.base.command import run
+
+# New keys change every image, and with the images every rig.
+KEYS = Kind("keys", cost=3600)
 
 
 @dataclass(frozen=True)
@@ -55,4 +59,4 @@ def lab_keys() -> Keys:
         pair = [str(folder / "client_key.dropbear"), str(folder / "client_key")]
         run(["dropbearconvert", "dropbear", "openssh", *pair], seconds=60)
 
-    return Keys(made("keys", "ed25519", {"form": "1"}, make))
+    return Keys(made(KEYS, "ed25519", {"form": "1"}, make))

@@ -4,6 +4,7 @@ A snapshot is kept packed: of a stage's memory only what differs from the stage 
 into plain files, which the cache drops when it needs room.
 """
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from cpuidlab.base import artifact_gc
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import made
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import HopelessBootError, LabError, LostVMError
@@ -52,17 +54,33 @@ def _steps(profile: Profile) -> tuple[Step, ...]:
 _HOST = Step(Stage.HOST_READY, None, boot_host)
 
 
+def _is_in_use(folder: Path) -> bool:
+    """Tell whether a QEMU runs on the memory of a restorable rig: the QEMU holds a lock on the file."""
+    try:
+        with (folder / RAM).open("rb") as memory:
+            fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+RIGS = Kind("rigs", cost=30)
+RESTORABLE = Kind("thawable", cost=1, in_use=_is_in_use)  # plain files, unpacked from what RIGS keep
+
+
 def host_snapshot(setup: Setup) -> Path:
     """Return the folder that keeps stage HOST_READY packed, and how many boots that took."""
     inputs = {**setup.inputs, "form": FORM}
-    return made("rigs", f"{setup.name}-host", inputs, partial(_make, setup, [_HOST], setup.name))
+    return made(RIGS, f"{setup.name}-host", inputs, partial(_make, setup, [_HOST], setup.name))
 
 
 def guest_snapshot(setup: Setup, profile: Profile) -> Path:
     """Return the folder that keeps the stages GUEST_HELD and GUEST_READY of one guest packed."""
     inputs = {"host": host_snapshot(setup).name, "command": profile.command()}
     make = partial(_make, setup, _steps(profile)[1:], f"{setup.name} {profile.name}")
-    return made("rigs", f"{setup.name}-{profile.name}", inputs, make)
+    return made(RIGS, f"{setup.name}-{profile.name}", inputs, make)
 
 
 def restorable(setup: Setup, stage: Stage, profile: Profile) -> Path:
@@ -104,7 +122,7 @@ def _restorable_host(setup: Setup) -> Path:
 
 def _unpacked(label: str, setup: Setup, kept: Sequence[Path]) -> Path:
     """Return the last of the packed stages `kept` as plain files; each stage needs the memory of those before it."""
-    return made(artifact_gc.THAWABLE, label, {"rig": kept[-1].parent.name}, partial(_unpack, setup, kept))
+    return made(RESTORABLE, label, {"rig": kept[-1].parent.name}, partial(_unpack, setup, kept))
 
 
 def _unpack(setup: Setup, kept: Sequence[Path], folder: Path) -> None:

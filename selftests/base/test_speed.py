@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from cpuidlab.avocado_plugin import speed
-from cpuidlab.avocado_plugin.speed import CELL, DEFAULTS, KNOWN_WEIGHT, RIG, Speed
+from cpuidlab.base import speed
+from cpuidlab.base.speed import CELL, DEFAULTS, KNOWN_WEIGHT, RIG, Speed
 
 
-@pytest.fixture(autouse=True)
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where an empty cache will keep it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "kvm-cpuid-lab/speed.json"
+@pytest.fixture
+def file(cache: Path) -> Path:
+    """Where an empty cache will keep what was measured."""
+    return cache / "speed.json"
 
 
 def test_where_nothing_was_measured_the_default_counts() -> None:

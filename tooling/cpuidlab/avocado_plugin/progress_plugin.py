@@ -1,4 +1,4 @@
-"""Avocado's plug-in for people: what a job will do, where it stands, and what it has decided, on one screen.
+"""Avocado's plug-in that tells on one screen what a job will do, where it stands, and what it has decided.
 
 Avocado's own line for each test is left out unless `--show` asks for more than the usual.
 """
@@ -13,19 +13,16 @@ from avocado.core.output import LOG_UI
 from avocado.core.plugin_interfaces import ResultEvents
 from avocado.core.teststatus import STATUSES
 
+from cpuidlab.avocado_plugin.current_job import job as current
 from cpuidlab.base.error_text import first_line
 from cpuidlab.base.errors import NO_RIG
 from cpuidlab.judge.verdict import Verdict
 
 if TYPE_CHECKING:
-    from cpuidlab.avocado_plugin.job_display import Display
     from cpuidlab.avocado_plugin.plan import Plan
 
 AT_ONCE = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN)  # told when they happen; the others are foreseen, and told later
 MOST = 8  # of them for one host and paging mode: a lab in trouble must not fill the screen
-
-display: "Display | None" = None  # of the job that this process runs
-_plan: "Plan | None" = None
 
 
 def leave_out_tests(config: Any) -> None:
@@ -44,28 +41,27 @@ def shown(config: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        if display:
+        if current.display:
             with only_display():
-                display.stop()
+                current.display.stop()
 
 
 def planned(plan: "Plan") -> None:
     """Reckon with the rigs that the plan's hosts really need."""
-    global _plan  # noqa: PLW0603
     from cpuidlab.avocado_plugin import estimate  # noqa: PLC0415
     from cpuidlab.avocado_plugin.job_display import only_display  # noqa: PLC0415
 
-    _plan = plan
-    if display:
+    current.plan = plan
+    if current.display:
         with only_display():
             needs = {v.name: 0 if plan.cold else estimate.rigs_to_make(v.setup) for v in plan.variants}
-            display.job.planned(needs)
+            current.display.job.planned(needs)
 
 
 def cell_took(seconds: float) -> None:
     """Note how long a test had a slot of the machine."""
-    if display:
-        display.job.cell_took(seconds)
+    if current.display:
+        current.display.job.cell_took(seconds)
 
 
 class Progress(ResultEvents):  # type: ignore[misc]  # Avocado has no types
@@ -81,10 +77,10 @@ class Progress(ResultEvents):  # type: ignore[misc]  # Avocado has no types
 
     def pre_tests(self, job: Any) -> None:
         """Show the line again, when Avocado has told where its log is."""
-        if display:
+        if current.display:
             names = (test.variant["variant_id"] for suite in job.test_suites for test in suite.tests if test.variant)
-            display.job.begin(Counter(names))
-            display.start()
+            current.display.job.begin(Counter(names))
+            current.display.start()
 
     def start_test(self, result: Any, state: Mapping[str, Any]) -> None:
         """Nothing to do: Avocado asks for it."""
@@ -94,12 +90,12 @@ class Progress(ResultEvents):  # type: ignore[misc]  # Avocado has no types
 
     def end_test(self, result: Any, state: Mapping[str, Any]) -> None:
         """Tell and count one test."""
-        if not (display and _plan):
+        if not (current.display and current.plan):
             return
         from cpuidlab.avocado_plugin.results import cells_of  # noqa: PLC0415
         from cpuidlab.report.matrix import label  # noqa: PLC0415
 
-        (cell,) = cells_of([state], _plan, Path(state["job_logdir"]))
+        (cell,) = cells_of([state], current.plan, Path(state["job_logdir"]))
         variant = state["name"].variant
         if cell.verdict in AT_ONCE and state.get("fail_class") != NO_RIG and self._is_usual:
             self._told[variant] += 1
@@ -108,24 +104,24 @@ class Progress(ResultEvents):  # type: ignore[misc]  # Avocado has no types
                 LOG_UI.debug("  %s %s: %s", cell.verdict, where, first_line(cell.reason))
             elif self._told[variant] == MOST + 1:
                 LOG_UI.debug("  further ones on %s are told at the end", variant)
-        complete = display.job.test_ended(variant, cell.verdict)
+        complete = current.display.job.test_ended(variant, cell.verdict)
         if complete and self._is_usual:
             LOG_UI.debug("  %s", complete)
 
     def post_tests(self, job: Any) -> None:
         """Take the line away and keep what was measured for the next job."""
-        if display:
-            from cpuidlab.avocado_plugin import speed  # noqa: PLC0415
+        if current.display:
+            from cpuidlab.base import speed  # noqa: PLC0415
 
-            display.stop()
-            speed.keep(display.job.speed)
+            current.display.stop()
+            speed.keep(current.display.job.speed)
 
 
 def _announce(config: Mapping[str, Any]) -> None:
     """Say what the job will do and begin to show it; nothing where the plan will refuse it in a moment."""
-    global display  # noqa: PLW0603
-    from cpuidlab.avocado_plugin import estimate, job_display, speed  # noqa: PLC0415
+    from cpuidlab.avocado_plugin import estimate, job_display  # noqa: PLC0415
     from cpuidlab.avocado_plugin.job_progress import JobProgress  # noqa: PLC0415
+    from cpuidlab.base import speed  # noqa: PLC0415
     from cpuidlab.base.errors import LabError, UsageError  # noqa: PLC0415
     from cpuidlab.base.progress import say  # noqa: PLC0415
 
@@ -141,10 +137,10 @@ def _announce(config: Mapping[str, Any]) -> None:
     for line in ahead.lines(known, at_once, bool(config.get("cpuidlab.resume"))):
         say(f"     {line}")
     lively = job_display.is_lively() and _is_usual(config)
-    job = JobProgress(ahead, known, at_once)
-    display = job_display.Lively(job) if lively else job_display.Plain(job)
-    job_display.show(display)
-    display.start()
+    progress = JobProgress(ahead, known, at_once)
+    current.display = job_display.Lively(progress) if lively else job_display.Plain(progress)
+    job_display.show(current.display)
+    current.display.start()
 
 
 def _tests(config: Mapping[str, Any]) -> int:

@@ -1,0 +1,15 @@
+"""What every selftest shares: no test touches the user's cache, and slow programs are compiled once."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a cache of its own, which does not exist yet, and no mirror of this machine's."""
+    home = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    for variable in ("CPUIDLAB_MIRROR", "CPUIDLAB_SECURITY_MIRROR"):
+        monkeypatch.delenv(variable, raising=False)
+    return home / "kvm-cpuid-lab"

@@ -1,0 +1,78 @@
+"""Find the modules that a host loads, with all that they depend on, among the modules of a user's own kernel."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpuidlab.base import command
+from cpuidlab.base.errors import UsageError
+from cpuidlab.base.paths import GUESTS
+from cpuidlab.base.word_list import read_list
+
+BUILD = "make bzImage modules"
+LISTED = GUESTS / "host/modules.list"
+
+
+@dataclass(frozen=True)
+class Modules:
+    """The modules of a kernel: their files by name, and the names of those that are built in.
+
+    `builtin` is None where nothing tells what is built in. `mend` is what the user does about a missing module.
+    """
+
+    files: Mapping[str, Path]
+    builtin: frozenset[str] | None
+    mend: str
+
+
+def find(modules: Modules, release: str) -> dict[str, Path]:
+    """Return the files of the modules that the host loads, by name.
+
+    Raises UsageError where a module is missing, not built yet, or not of this release.
+    """
+    needed: dict[str, Path] = {}
+    wanted = [name_of(word) for word in read_list(LISTED)]
+    while wanted:
+        _check_none_missing(wanted, modules)
+        new = {name: modules.files[name] for name in wanted if name in modules.files}
+        needed |= new
+        wanted = [name for name in _check_and_depend(new.values(), release) if name not in needed]
+    return needed
+
+
+def name_of(text: str) -> str:
+    """Return a module's name as the kernel has it: files and lists may have - instead of _."""
+    return text.replace("-", "_")
+
+
+def _check_none_missing(names: Iterable[str], modules: Modules) -> None:
+    """Raise UsageError for names that are neither a file nor built in; where nothing tells, the boot will show it."""
+    if modules.builtin is None:
+        return
+    missing = [name for name in names if name not in modules.files and name not in modules.builtin]
+    if missing:
+        raise UsageError(f"the kernel lacks {', '.join(missing)}: {modules.mend}")
+
+
+def _check_and_depend(files: Iterable[Path], release: str) -> list[str]:
+    """Return the names of all modules that these files depend on; UsageError for a file not of this release."""
+    files = list(files)
+    for file in files:
+        if not file.exists():
+            raise UsageError(f"{file} is not built: {BUILD}")
+    depends: dict[str, None] = {}
+    for file, fields in zip(files, _modinfo(files), strict=True):
+        other = (fields.get("vermagic", "").split() or ["no release at all"])[0]
+        if other != release:
+            raise UsageError(f"{file} is of {other}, the image is of {release}: they must be of one build")
+        depends |= dict.fromkeys(name_of(name) for name in fields["depends"].split(",") if name)
+    return list(depends)
+
+
+def _modinfo(files: Iterable[Path]) -> list[dict[str, str]]:
+    """Return the fields that modinfo prints of each file; one call for all, for the unpacking takes the time."""
+    names = [str(file) for file in files]
+    text = command.run(["modinfo", *names], seconds=30) if names else ""
+    parts = re.split(r"(?m)^filename: ", text)[1:]
+    return [{"depends": "", **dict(re.findall(r"(?m)^(\w+): *(.*)$", part))} for part in parts]
