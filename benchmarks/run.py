@@ -17,12 +17,13 @@ from typing import Any
 
 import figures
 import floor
-from cpuidlab.base.command import DIE_WITH_US, run
+from cpuidlab.base.command import run
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, INTERRUPTED, OK, UNTESTED, USAGE
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.base.progress import say, step
+from cpuidlab.commands import avocado_job
 from cpuidlab.experiment.experiment import Story
 from cpuidlab.judge.eras import predict
 from cpuidlab.judge.expectations import identical
@@ -124,10 +125,9 @@ class Benchmark:
     def _job(self) -> None:
         """A whole job in a process of its own; it ends with this one."""
         with tempfile.TemporaryDirectory(prefix="cpuidlab-benchmark-") as folder:
-            avocado = Path(sys.executable).with_name("avocado")
-            words = [str(avocado), "run", *JOB, "--hosts", HOST, "--paging", PAGING, "--job-results-dir", folder]
+            words = avocado_job.command_line(JOB, Path(folder), "--hosts", HOST, "--paging", PAGING)
             began, started = time.time(), time.perf_counter()
-            run([*DIE_WITH_US, *words], seconds=600, cwd=PROJECT)
+            run(words, seconds=600, cwd=PROJECT)
             self.seconds[JOB_WALL].append(time.perf_counter() - started)
             tests = json.loads(Path(folder, "latest", "results.json").read_text())["tests"]
         self.seconds[JOB_TESTS].append(sum(float(test["time_elapsed"]) for test in tests))

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import IO
 
 import pytest
+from cpuidlab.base.errors import LabError
 from cpuidlab.commands import doctor, doctor_kvm
 from cpuidlab.commands.doctor_kvm import Emulation
+from cpuidlab.rig import emulation
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 1}, "package": "Debian 8.2"}}}
 QEMU_8 = Emulation("8.2.1 Debian 8.2", svm=True, npt=True)
@@ -41,13 +43,36 @@ def test_the_features_of_the_emulated_vcpu_are_read_in_order(
     assert (check.ok, check.required) == (svm and npt, True)
 
 
+@pytest.mark.parametrize(
+    ("reason", "ok", "found"),
+    [
+        ("", True, "guests boot under shadow paging, too"),
+        ("no intercept of CR3", False, "--paging shadow is left out: no intercept of CR3"),
+        (LabError("gcc failed"), False, "could not be tried: gcc failed"),
+    ],
+)
+def test_shadow_paging_is_tried_and_its_lack_is_no_lack_of_the_machine(
+    reason: str | LabError, ok: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack(paging: str) -> str:
+        assert paging == "shadow"
+        if isinstance(reason, LabError):
+            raise reason
+        return reason
+
+    monkeypatch.setattr(emulation, "lack", lack)
+    check = doctor._shadow(QEMU_8)
+    assert (check.ok, check.required, check.found) == (ok, False, found)
+    assert not doctor._shadow(Emulation("8", svm=False, npt=False)).ok
+
+
 def test_qemu_that_does_not_start_is_a_required_lack_with_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_qemu(tmp_path, monkeypatch, "echo 'qemu: cannot load libfoo' >&2; exit 1")
-    emulation = doctor_kvm.ask_emulation()
-    assert emulation == Emulation("", svm=False, npt=False, complaint="qemu: cannot load libfoo")
-    check = doctor._qemu(emulation)
+    asked = doctor_kvm.ask_emulation()
+    assert asked == Emulation("", svm=False, npt=False, complaint="qemu: cannot load libfoo")
+    check = doctor._qemu(asked)
     assert (check.ok, check.required, check.mend) == (False, True, "make setup")
 
 

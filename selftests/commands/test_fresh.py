@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import PROJECT
-from cpuidlab.commands import fresh
-from cpuidlab.commands.fresh import USERS, Home, homes
+from cpuidlab.commands import clean_root, fresh
+from cpuidlab.commands.fresh import USERS
+from cpuidlab.commands.homes import Home, homes
 
 DEBIAN = Home("debian-12", ("bookworm", "bookworm-updates"), "bookworm-security")
 
@@ -30,28 +31,28 @@ class Bench:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench()
-    monkeypatch.setattr(fresh, "_unable", str)
+    monkeypatch.setattr(clean_root, "unable", str)
     monkeypatch.setattr(fresh, "homes", lambda _: [DEBIAN])
     monkeypatch.setattr(Home, "sources", lambda _: "deb http://main.example/debian bookworm main\n")
     monkeypatch.setattr(fresh, "_package_list", lambda _: "list")
-    monkeypatch.setattr(fresh, "_fill", lambda *_: None)
-    monkeypatch.setattr(fresh, "_remove", lambda folder: folder.rmdir())
-    monkeypatch.setattr(fresh, "_work", bench.work)
+    monkeypatch.setattr(clean_root, "_fill", lambda *_: None)
+    monkeypatch.setattr(clean_root, "_remove", lambda folder: folder.rmdir())
+    monkeypatch.setattr(clean_root, "work", bench.work)
     return bench
 
 
 def test_a_home_is_tried_as_both_users_and_again_only_where_something_has_changed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fresh.main([], USERS, if_changed=True) == 0
+    assert fresh.main([], list(USERS), if_changed=True) == 0
     assert bench.tasks == [("make", "bookworm"), ("try", "user"), ("try", "root")]
-    assert fresh.main([], USERS, if_changed=True) == 0
+    assert fresh.main([], list(USERS), if_changed=True) == 0
     assert len(bench.tasks) == 3
     assert "debian-12: nothing has changed since the good run of 20" in capsys.readouterr().err
-    assert fresh.main([], USERS, if_changed=False) == 0  # by hand it is always tried
+    assert fresh.main([], list(USERS), if_changed=False) == 0  # by hand it is always tried
     assert len(bench.tasks) == 6
     monkeypatch.setattr(fresh, "_package_list", lambda _: "another list")
-    assert fresh.main([], USERS, if_changed=True) == 0
+    assert fresh.main([], list(USERS), if_changed=True) == 0
     assert len(bench.tasks) == 9
     assert not list(cache.rglob("*.root"))
 
@@ -66,27 +67,27 @@ def test_each_input_of_the_set_up_counts(bench: Bench, monkeypatch: pytest.Monke
 
 def test_a_failure_is_told_and_is_tried_again(bench: Bench, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench.fails = "root"
-    assert fresh.main([], USERS, if_changed=True) == 1
+    assert fresh.main([], list(USERS), if_changed=True) == 1
     assert "fresh: debian-12: FAILED: make setup failed with exit code 2" in capsys.readouterr().err
     assert not list(cache.rglob("*.root"))
     bench.fails = ""
-    assert fresh.main([], USERS, if_changed=True) == 0
+    assert fresh.main([], list(USERS), if_changed=True) == 0
     assert len(bench.tasks) == 6
 
 
 def test_one_user_alone_is_no_good_run(bench: Bench) -> None:
     fresh.main([], ["root"], if_changed=False)
-    fresh.main([], USERS, if_changed=True)
+    fresh.main([], list(USERS), if_changed=True)
     assert [word for _, word in bench.tasks] == ["bookworm", "root", "bookworm", "user", "root"]
 
 
 def test_what_cannot_be_tried_is_not_run_and_not_passed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fresh, "_unable", lambda: "this machine allows no namespaces")
-    assert fresh.main([], USERS, if_changed=True) == 0
+    monkeypatch.setattr(clean_root, "unable", lambda: "this machine allows no namespaces")
+    assert fresh.main([], list(USERS), if_changed=True) == 0
     assert "fresh: NOT RUN: this machine allows no namespaces" in capsys.readouterr().err
-    assert fresh.main([], USERS, if_changed=False) == 125
+    assert fresh.main([], list(USERS), if_changed=False) == 125
     assert bench.tasks == []
 
 
@@ -114,8 +115,8 @@ def test_of_this_machine_a_root_is_told_how_archives_are_reached_and_nothing_els
     bundle = tmp_path / "bundle.crt"
     bundle.write_text("certificate")
     environment = {"https_proxy": "http://proxy:1", "PIP_CERT": str(bundle), "HOME": "/home/me", "SECRET": "x"}
-    lines = fresh._way_out(environment, tmp_path).splitlines()
-    assert lines == ["export https_proxy=http://proxy:1", f"export PIP_CERT={fresh.CERTIFICATES_INSIDE}"]
+    lines = clean_root._way_out(environment, tmp_path).splitlines()
+    assert lines == ["export https_proxy=http://proxy:1", f"export PIP_CERT={clean_root.CERTIFICATES_INSIDE}"]
     assert (tmp_path / "certificates").read_text() == "certificate"
 
 
@@ -123,8 +124,8 @@ def test_of_this_machine_a_root_is_told_how_archives_are_reached_and_nothing_els
 def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A worker that does what a file says, without namespaces."""
     script = tmp_path / "worker"
-    monkeypatch.setattr(fresh, "WORKER", script)
-    monkeypatch.setattr(fresh, "_namespaces", lambda: ["sh"])
+    monkeypatch.setattr(clean_root, "WORKER", script)
+    monkeypatch.setattr(clean_root, "_namespaces", lambda: ["sh"])
     return script
 
 
@@ -132,14 +133,14 @@ def test_a_worker_that_fails_names_its_step_and_keeps_its_log(worker: Path, tmp_
     worker.write_text("echo '== make setup'; echo 'E: no such package'; exit 2")
     folder = tmp_path / "debian-12-abc.root"
     with pytest.raises(LabError, match=r"^make setup failed with exit code 2; .*debian-12-user.log$") as caught:
-        fresh._work("try", folder, "user", seconds=20)
+        clean_root.work("try", folder, "user", seconds=20)
     assert caught.value.evidence.endswith("E: no such package")
 
 
 def test_a_worker_that_does_not_end_is_ended(worker: Path, tmp_path: Path) -> None:
     worker.write_text("echo '== make smoke'; echo $$; exec sleep 60")
     with pytest.raises(LabError, match="make smoke did not end within 1 s"):
-        fresh._work("try", tmp_path / "debian-12-abc.root", "root", seconds=1)
+        clean_root.work("try", tmp_path / "debian-12-abc.root", "root", seconds=1)
     pid = int((tmp_path / "debian-12-root.log").read_text().split()[-1])
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

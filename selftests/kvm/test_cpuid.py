@@ -4,7 +4,7 @@ import pytest
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.experiment.guest_cpuid import Seen, parse_seen, seen_differs, to_ask
 from cpuidlab.kvm.cpuid import Entry, Model, diff, find, from_text, get_field, to_text, with_field
-from cpuidlab.kvm.fields import FIELDS, REGISTERS
+from cpuidlab.kvm.fields import FIELDS, REGISTERS, Field
 from hypothesis import given
 from models import EPYC, models
 
@@ -55,11 +55,12 @@ def test_fields_read_and_write() -> None:
         with_field(EPYC[:9], "maxphyaddr", 36)
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_every_field_lies_within_its_register(name: str) -> None:
-    field = FIELDS[name]
-    assert 0 <= field.low <= field.high <= 31
-    assert field.of(field.mask) == field.mask >> field.low == 2 ** (field.high - field.low + 1) - 1
+def test_every_field_lies_within_its_register() -> None:
+    def fits(field: Field) -> bool:
+        highest = 2 ** (field.high - field.low + 1) - 1
+        return 0 <= field.low <= field.high <= 31 and field.of(field.mask) == field.mask >> field.low == highest
+
+    assert [name for name, field in FIELDS.items() if not fits(field)] == []
 
 
 def printed(model: Model, cpu: int = 0) -> str:

@@ -16,7 +16,7 @@ from avocado.plugins.spawners.process import ProcessSpawner
 from cpuidlab.avocado_plugin import journal, progress_plugin, rig_scheduler
 from cpuidlab.avocado_plugin.current_job import job
 from cpuidlab.base import error_text
-from cpuidlab.base.command import DIE_WITH_US
+from cpuidlab.base.die_with_parent import DIE_WITH_US
 from cpuidlab.base.errors import NO_RIG, LabError
 
 LOOK_SECONDS = 0.5

@@ -1,4 +1,4 @@
-"""Running a program of this machine to its end, with a deadline and an error that says what it printed."""
+"""Run a program of this machine to its end, with a deadline and an error that says what the program printed."""
 
 import errno
 import os
@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cpuidlab.base.errors import LabError, UsageError
-
-# Before a command's words: it ends with the thread that started it, also when that is killed by kill -9.
-DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def run(
@@ -40,12 +37,12 @@ def run(
 
 
 def _with_sbin(env: Mapping[str, str] | None) -> dict[str, str]:
-    """The environment with the folders of depmod and its like in PATH: a plain user's may lack them."""
+    """Return the environment with the folders of depmod and its like in PATH: a plain user's PATH may lack them."""
     wanted = dict(os.environ if env is None else env)
     return wanted | {"PATH": f"{wanted.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
 
 
 def last_line(text: str) -> str:
-    """The last line of `text` that says something."""
+    """Return the last line of `text` that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"

@@ -1,4 +1,4 @@
-"""Running `avocado run` as a user would, and reading the matrix that it leaves."""
+"""Run `avocado run` as a user would, and read the matrix that it leaves."""
 
 import sys
 import time
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpuidlab.base import command
+from cpuidlab.base.die_with_parent import DIE_WITH_US
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.judge.verdict import Verdict
@@ -16,16 +17,18 @@ from cpuidlab.report.write import UNFINISHED, read_about
 RESULTS = PROJECT / "job-results"
 
 
+def command_line(tests: Sequence[str], into: Path, *options: str) -> list[str]:
+    """Return the command of a job with its results in `into`; the job ends with the thread that starts it."""
+    avocado = Path(sys.executable).with_name("avocado")
+    return [*DIE_WITH_US, str(avocado), "run", *tests, "--job-results-dir", str(into), *options]
+
+
 def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, seconds: float) -> tuple[Cell, ...]:
     """Run the tests on the hosts; `into` is a new folder for Avocado's results, `more` are further options.
 
     Raises LabError where the job leaves no matrix, or was cut short before any test failed.
     """
-    avocado = Path(sys.executable).with_name("avocado")
-    line = [
-        *command.DIE_WITH_US, str(avocado), "run", *tests,
-        "--hosts", hosts, "--paging", paging, "--job-results-dir", str(into), *more,
-    ]  # fmt: skip
+    line = command_line(tests, into, "--hosts", hosts, "--paging", paging, *more)
     try:
         command.run(line, seconds=seconds, cwd=PROJECT)
         failure = LabError(f"avocado left no matrix in {into}")
@@ -42,7 +45,7 @@ def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, s
 
 
 def new_folder(name: str) -> Path:
-    """A new folder below job-results, with the time in its name."""
+    """Make a new folder below job-results, with the time in its name."""
     folder = RESULTS / f"{name}-{time.strftime('%Y-%m-%dT%H.%M.%S')}"
     folder.mkdir(parents=True)
     return folder

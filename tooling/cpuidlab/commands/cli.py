@@ -120,7 +120,7 @@ def _steady(options: Namespace) -> int:
 def _fresh(options: Namespace) -> int:
     from cpuidlab.commands import fresh
 
-    return fresh.main(options.homes, [options.user] if options.user else fresh.USERS, options.if_changed)
+    return fresh.main(options.homes, [options.user] if options.user else list(fresh.USERS), options.if_changed)
 
 
 RUN: Mapping[str, Callable[[Namespace], int]] = {

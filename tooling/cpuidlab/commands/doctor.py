@@ -1,6 +1,6 @@
-"""What this machine can do, what is missing, and the exact command that mends it.
+"""`cpuidlab doctor`: see what this machine can do, what is missing, and the exact command that mends it.
 
-Starts quickly: nothing of Avocado, SSH or the kernel machinery is imported here.
+The command starts quickly: nothing of Avocado, SSH or the kernel machinery is imported at the top.
 """
 
 import json
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cpuidlab.base.errors import UsageError
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.exit_codes import OK, USAGE
 from cpuidlab.base.paths import PROJECT, TOOLING, cache_dir
 from cpuidlab.commands import doctor_kvm
 
@@ -25,7 +26,7 @@ FALLBACK = "not needed: hosts run under emulation"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `mend` is the command that mends a lack; "" where all is well or no command could."""
+    """One thing that was looked at. `mend` is the command that mends a lack; "" where nothing is or can be mended."""
 
     name: str
     ok: bool
@@ -35,12 +36,13 @@ class Check:
 
 
 def diagnose() -> Iterator[Check]:
-    """Every check, in the order in which a user would mend things."""
+    """Yield every check, in the order in which a user would mend things."""
     yield _architecture()
     yield _packages()
     emulation = doctor_kvm.ask_emulation()
     yield _qemu(emulation)
     yield _tcg_svm(emulation)
+    yield _shadow(emulation)
     yield _kvm(emulation)
     yield _nesting()
     yield _memory()
@@ -50,7 +52,7 @@ def diagnose() -> Iterator[Check]:
 
 
 def main(as_json: bool) -> int:
-    """Print all checks; 0, or 2 where something required is missing."""
+    """Print all checks; return 0, or 2 where something required is missing."""
     checks = []
     for check in diagnose():
         checks.append(check)
@@ -61,7 +63,7 @@ def main(as_json: bool) -> int:
     lacking = [check.name for check in checks if check.required and not check.ok]
     if lacking:
         print(f"cpuidlab doctor: cannot test here yet, first mend: {', '.join(lacking)}", file=sys.stderr)
-    return 2 if lacking else 0
+    return USAGE if lacking else OK
 
 
 def _line(check: Check) -> str:
@@ -111,6 +113,21 @@ def _tcg_svm(emulation: doctor_kvm.Emulation) -> Check:
     )
 
 
+def _shadow(emulation: doctor_kvm.Emulation) -> Check:
+    """Try whether a guest can boot under shadow paging; about 0.5 s."""
+    from cpuidlab.rig.emulation import lack  # noqa: PLC0415  it brings SSH with it
+
+    if not (emulation.svm and emulation.npt):
+        return Check("shadow", False, False, "not tried: SVM comes first")
+    try:
+        reason = lack("shadow")
+    except (LabError, UsageError, OSError, RuntimeError) as error:  # RuntimeError: no HOME, see _cache
+        return Check("shadow", False, False, f"could not be tried: {error}")
+    if reason:
+        return Check("shadow", False, False, f"--paging shadow is left out: {reason}")
+    return Check("shadow", True, False, "guests boot under shadow paging, too")
+
+
 def _kvm(emulation: doctor_kvm.Emulation) -> Check:
     device, module = Path("/dev/kvm"), f"kvm_{'intel' if 'vmx' in _cpu_flags() else 'amd'}"
     if not device.exists():
@@ -158,7 +175,7 @@ def _cores() -> Check:
 
 
 def _cache() -> Iterator[Check]:
-    """Can the cache be written, and is there room in it? Tried with a real file."""
+    """Try with a real file whether the cache can be written, and look how much room there is."""
     move = f"export XDG_CACHE_HOME=/a/folder/with/room  # at least {DISK_WANTED / GIB:.0f} GiB for a first run"
     try:
         folder = cache_dir()
@@ -184,12 +201,12 @@ def _kernels() -> Check:
 def _cached_kernels() -> list[Path]:
     try:
         return sorted(_cache_or_temporary().glob("kernels/*/vmlinuz"))
-    except PermissionError:  # somebody else's cache, which the check of the cache has told
+    except PermissionError:  # another user's cache, of which the check of the cache tells
         return []
 
 
 def _newest_kernel() -> Path | None:
-    """Any cached kernel will do for the trial; the one that was made last."""
+    """Return the cached kernel that was made last; for the trial any kernel will do."""
     return max(_cached_kernels(), key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -1,6 +1,6 @@
-"""What QEMU can do here: TCG's SVM, and whether a guest really runs on this machine's /dev/kvm.
+"""Try what QEMU can do here: TCG's SVM, and whether a guest really runs on this machine's /dev/kvm.
 
-Both are tried, not looked up. A machine may have a /dev/kvm that opens and makes VMs and still cannot run a Linux
+Nothing is looked up. A machine may have a /dev/kvm that opens and makes VMs and still cannot run a Linux
 guest, and QEMU's query-cpu-model-expansion lists features that TCG then leaves out of the CPU it makes.
 """
 
@@ -34,7 +34,7 @@ class Emulation:
 
 @dataclass(frozen=True)
 class Trial:
-    """One guest started on /dev/kvm: did it run, and the evidence in words."""
+    """One guest that was started on /dev/kvm: whether it ran, and the evidence in words."""
 
     runs: bool
     story: str
@@ -110,7 +110,7 @@ def _boot_bios() -> Trial:
 
 
 def _boot(arguments: list[str], seconds: float) -> str:
-    """All that one guest on /dev/kvm, and QEMU itself, said within `seconds`."""
+    """Return all that a guest on /dev/kvm, and QEMU itself, printed within `seconds`."""
     command = [QEMU, *_bare("kvm", "host"), "-no-reboot", *arguments]
     try:
         done = subprocess.run(
@@ -125,7 +125,7 @@ def _boot(arguments: list[str], seconds: float) -> str:
 
 
 def _reason(output: str) -> str:
-    """QEMU's first error, for it may end in an assertion that says less; else the last line."""
+    """Return QEMU's first error, for an assertion at the end says less; else the last line."""
     errors = [line.strip() for line in output.splitlines() if "error:" in line]
     return errors[0] if errors else last_line(output)
 

@@ -21,10 +21,10 @@ from cpuidlab.avocado_plugin import all_hosts, journal
 from cpuidlab.avocado_plugin.plan import split_hosts
 from cpuidlab.base import artifact_gc
 from cpuidlab.base.atomic import write_atomically
-from cpuidlab.base.command import DIE_WITH_US
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.base.paths import PROJECT
+from cpuidlab.commands import avocado_job
 from cpuidlab.experiment import ask_kernel  # noqa: F401  it registers what is pruned
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import catalogue, host_spec, lookup
@@ -156,12 +156,9 @@ def _job(running: Path, hosts: str, words: Sequence[str]) -> int:
     running.mkdir(exist_ok=True)
     last = running / "latest"
     resume = ["--resume", str(last.resolve())] if (last / journal.FILE).exists() else []
-    command = [str(Path(sys.executable).with_name("avocado")), "run", *(words or ["tests/"])]
-    command += ["--hosts", hosts, "--job-results-dir", str(running.resolve()), *resume]
+    command = avocado_job.command_line(words or ["tests/"], running.resolve(), "--hosts", hosts, *resume)
     with (running / "avocado.log").open("w") as log:
-        done = subprocess.run(
-            [*DIE_WITH_US, *command], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
-        )
+        done = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     return done.returncode
 
 

@@ -4,19 +4,17 @@ The process opens nothing by name: its memory, console, QMP and error stream are
 processes cannot collide, and nothing is left behind, not even after kill -9.
 """
 
-import ctypes
 import os
-import signal
 import subprocess
 import weakref
+from functools import partial
 
 import psutil
 
+from cpuidlab.base.die_with_parent import end_with_parent
 from cpuidlab.rig.qemu_command import not_installed
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CONSOLE_LINES = 200  # in an error's evidence: a panic prints a hundred lines of stacks, and its cause stands above them
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Output:
@@ -70,17 +68,10 @@ class QemuProcess:
 
 def spawn(command: list[str], descriptors: tuple[int, ...], stderr: int) -> subprocess.Popen[bytes]:
     """Start `command` so that it dies with this thread. Raises UsageError where QEMU is not installed."""
-    parent = os.getpid()
-
-    def die_with_parent() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the call
-            os._exit(1)
-
     try:
         return subprocess.Popen(
             command, pass_fds=descriptors, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  setpriv cannot see a parent that died before its call
+            preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509  setpriv cannot see a parent's early death
         )  # fmt: skip
     except FileNotFoundError as error:
         raise not_installed() from error
