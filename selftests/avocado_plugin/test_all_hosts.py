@@ -40,9 +40,9 @@ def test_the_point_releases_at_a_border(points: str, found: str) -> None:
 
 
 def test_all_among_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_hosts.lookup, "catalogue", lambda: [row("6.1.9"), row("6.12.3")])
+    monkeypatch.setattr(all_hosts.catalogue, "catalogue", lambda: [row("6.1.9"), row("6.12.3")])
     assert all_hosts.expand(("6.12", "all", "7.3")) == ("6.12", "6.1", "7.3")
-    monkeypatch.setattr(all_hosts.lookup, "catalogue", list)
+    monkeypatch.setattr(all_hosts.catalogue, "catalogue", list)
     assert all_hosts.expand(("6.1",)) == ("6.1",)
     with pytest.raises(UsageError, match="no kernel is known that can boot"):
         all_hosts.expand(("all",))

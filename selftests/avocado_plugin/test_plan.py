@@ -126,7 +126,7 @@ def test_all_hosts_go_on_without_a_kernel_that_cannot_be_had(monkeypatch: pytest
 
     monkeypatch.setattr(plan, "setup", setup)
     monkeypatch.setattr(all_hosts, "every_host", lambda *_: ("5.10", "6.1"))
-    monkeypatch.setattr(all_hosts.lookup, "catalogue", list)
+    monkeypatch.setattr(all_hosts.catalogue, "catalogue", list)
     made = plan.plan("all", "npt")
     assert [one.name for one in made.variants] == ["5.10-npt"]
     assert made.left_out == (("6.1", "no mirror"),)

@@ -159,12 +159,13 @@ def test_a_good_job_leaves_its_matrix_beside_avocados_results(tmp_path: Path) ->
 
 def test_lost_tests_are_errors_and_a_broken_promise_outweighs_them(tmp_path: Path) -> None:
     only = ("--hosts", "5.10", "--paging", "npt")
-    done = avocado(tmp_path, "test_it.py:Run.test_killed", "test_it.py:Run.test_runner_killed", *only)
+    soon = "from cpuidlab.avocado_plugin import spawner; spawner.GONE_SECONDS = 3\n"
+    done = avocado(tmp_path, "test_it.py:Run.test_killed", "test_it.py:Run.test_runner_killed", *only, before=soon)
     assert done.returncode == 125, done.stdout + done.stderr
     assert [cell["verdict"] for cell in matrix_of(tmp_path)] == ["ERROR", "ERROR"]
     assert "ERROR case (hook), 5.10 npt: after its verdict PASS the test ended with ERROR" in done.stdout
     until(partial(ended, int((tmp_path / "orphan").read_text())), seconds=5)
-    done = avocado(tmp_path, "test_it.py:Run.test_bad", "test_it.py:Run.test_killed", *only)
+    done = avocado(tmp_path, "test_it.py:Run.test_bad", "test_it.py:Run.test_killed", *only, before=soon)
     assert done.returncode == 1, done.stdout + done.stderr
 
 

@@ -1,6 +1,6 @@
-"""What a job is about to do, told before it does it: cells, what is fetched, rigs to be made, and about how long.
+"""Say what a job will do before it begins: cells, what is fetched, the rigs to be made, and about how long it takes.
 
-Nothing is made or fetched to find out. Sizes are estimates, for the lists that hold the real ones are fetched too.
+Nothing is made or fetched to find out. Sizes are estimates: the lists with the real sizes may have to be fetched too.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +26,15 @@ from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 # of a whole release 9. The lists of the other suites have less than one.
 KERNEL_MB, SOURCE_MB, HEADERS_MB, RELEASE_LIST_MB, LIST_MB = 30, 145, 13, 9, 1
 RIGS = 1 + len(PROFILES)  # of one host in one paging mode
-MANY = 6  # so many hosts are named, of more only the first and the last
+MANY = 6  # up to this number all hosts are named, of more only the first and the last
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a job will do. `kernels` and `sources` are what is fetched, `patched` how many KVMs are built, `rigs` how
-    many rigs are made; with `cold` each test boots its own."""
+    """What a job will do. `kernels` and `sources` are fetched, `patched` is how many KVMs are built.
+
+    `rigs` is how many rigs are made; with `cold` each test boots its own.
+    """
 
     hosts: tuple[str, ...]
     pagings: tuple[str, ...]
@@ -46,17 +48,17 @@ class Outlook:
 
     @property
     def cells(self) -> int:
-        """How many there are to decide."""
+        """Return how many cells there are to decide."""
         return len(self.hosts) * len(self.pagings) * self.tests
 
     def seconds(self, speed: Speed, at_once: int) -> float:
-        """About how long it takes: kernels come one by one, rigs and cells so many at the same time."""
+        """Return about how many seconds the job takes: kernels come one by one, rigs and cells `at_once` at a time."""
         first = len(self.kernels) * speed.seconds(KERNEL) + self.patched * speed.seconds(PATCHED)
         cell = speed.seconds(COLD_CELL if self.cold else CELL)
         return first + (self.rigs * speed.seconds(RIG) + self.cells * cell) / min(at_once, max(1, self.cells))
 
     def lines(self, speed: Speed, at_once: int, resumes: bool = False) -> list[str]:
-        """The same for people."""
+        """Return the same in four lines for people."""
         kind = COLD_CELL if self.cold else CELL
         known = all(speed.is_measured(one) for one in (kind, *([RIG] if self.rigs else [])))
         source = "as the last job here took" if known else "guessed: no job on this machine has measured them yet"
@@ -86,7 +88,7 @@ class Outlook:
 
 
 def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
-    """What `avocado run` with these options will do. UsageError or LabError where the plan will say so as well."""
+    """Return what `avocado run` with these options will do; UsageError or LabError where the plan will fail as well."""
     specs = all_hosts.expand(plan.split_hosts(hosts))
     asked = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
     pagings = tuple(mode for mode in asked if not lack(mode))
@@ -115,14 +117,14 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
 
 
 def rigs_to_make(setup: Setup) -> int:
-    """How many of a host's rigs are not in the cache."""
+    """Return how many of a host's rigs are not in the cache."""
     if not _is_there(partial(host_snapshot, setup)):
         return RIGS
     return sum(not _is_there(partial(guest_snapshot, setup, profile)) for profile in PROFILES.values())
 
 
 def duration(seconds: float) -> str:
-    """About how long, in words that promise no more."""
+    """Return a duration in words, rounded."""
     minutes = round(seconds / 60)
     if minutes <= 1:
         return "about a minute"
@@ -130,12 +132,12 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """Such as "1 rig" or "2 rigs"."""
+    """Return the number with its noun, such as "1 rig" or "2 rigs"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _guests(base: str, hosts: Sequence[str]) -> str:
-    """The name of a kernel, with a word where no host has it."""
+    """Return the name of a kernel, marked where only the guests have it."""
     return base if any(host.partition("+")[0] == base for host in hosts) else f"{base} (the guests')"
 
 
@@ -148,19 +150,19 @@ def _rows(base: str) -> list[SuiteRow]:
 
 
 def _list_mb(row: SuiteRow) -> int:
-    """What the list of a suite has, if it is not here yet; the lists of stable releases are large."""
+    """Return how many MB of package list must be fetched for a suite; the lists of stable releases are large."""
     if aptfetch.age(row.suite) is not None:
         return 0
     return RELEASE_LIST_MB if row.suite.archive == "main" and "-" not in row.suite.name and not row.rolling else LIST_MB
 
 
 def _holds(kind: str, release: str) -> bool:
-    """Whether the cache has a folder of that kind for a release."""
+    """Tell whether the cache has a folder of that kind for a release."""
     return any(label_of(path) == release for path in (cache_dir() / kind).glob(f"{release}-*"))
 
 
 def _is_there(find: Callable[[], object]) -> bool:
-    """Whether `find` finds all in the cache; what is wrong otherwise will be told when it is made."""
+    """Tell whether `find` finds all in the cache; any other trouble will be reported when the thing is made."""
     try:
         with only_looking():
             find()
@@ -170,7 +172,7 @@ def _is_there(find: Callable[[], object]) -> bool:
 
 
 def _rigs_at(spec: str, mode: str) -> int:
-    """How many rigs one host needs; all where its kernel is not here or it cannot be said."""
+    """Return how many rigs one host needs: all of them where its kernel is not here, or where that is unknown."""
     parsed = host_spec.parse(spec)
     if any(lookup.known(base) is None for base in (parsed.base, host_config.GUEST_KERNEL) if base):
         return RIGS

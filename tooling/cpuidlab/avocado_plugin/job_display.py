@@ -1,4 +1,4 @@
-"""A job's progress on the screen: one live line on a terminal, else plain lines. What fails here breaks no job."""
+"""Show a job's progress: one live line on a terminal, else plain lines. A failure here breaks no job."""
 
 import atexit
 import logging
@@ -21,25 +21,25 @@ TELL_SECONDS = 60.0  # between two lines where there is no terminal
 
 
 class Plain(Lines):
-    """Steps as lines, as without a job; and where the job stands, once a minute."""
+    """Shows steps as lines, as without a job; and once a minute where the job stands."""
 
     def __init__(self, job: JobProgress) -> None:
         self.job = job
         self._ended: threading.Event | None = None
 
     def ended(self, what: str, seconds: float | None) -> None:
-        """Say and count it."""
+        """Print and count the step."""
         super().ended(what, seconds)
         _count(self.job, what, seconds)
 
     def start(self) -> None:
-        """Begin to tell."""
+        """Begin to print where the job stands."""
         if self._ended is None:
             self._ended = threading.Event()
             threading.Thread(target=self._tell, args=(self._ended,), daemon=True, name="progress").start()
 
     def stop(self) -> None:
-        """Tell no more."""
+        """Print no more."""
         if self._ended is not None:
             self._ended.set()
         self._ended = None
@@ -51,7 +51,7 @@ class Plain(Lines):
 
 
 class Lively:
-    """One line at the bottom of the terminal, with the steps in it; all else is printed above it."""
+    """Keeps one line with the steps at the bottom of the terminal; all else is printed above the line."""
 
     def __init__(self, job: JobProgress) -> None:
         self.job = job
@@ -61,11 +61,11 @@ class Lively:
         atexit.register(self.stop)  # or the cursor stays hidden
 
     def begins(self, what: str) -> None:
-        """Show it in the line."""
+        """Show the step in the line."""
         self._steps[what] = None
 
     def ended(self, what: str, seconds: float | None) -> None:
-        """Count it, show it no more."""
+        """Count the step and show it no more."""
         self._steps.pop(what, None)
         _count(self.job, what, seconds)
 
@@ -100,7 +100,7 @@ Display = Plain | Lively
 
 
 def is_lively() -> bool:
-    """Whether a line at the bottom can be kept: both streams are the terminal."""
+    """Tell whether a line at the bottom can be kept: both streams must be the terminal."""
     return console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty()
 
 
@@ -115,12 +115,12 @@ def only_display() -> Iterator[None]:
 
 
 def _count(job: JobProgress, what: str, seconds: float | None) -> None:
-    """Count a step, in whatever thread it was."""
+    """Count a step, whatever thread it was in."""
     if seconds is not None:
         with only_display():
             job.step_ended(what, seconds)
 
 
 def show(display: Display) -> None:
-    """From now on steps are shown by it."""
+    """Have steps shown by this display from now on."""
     progress.watcher = display

@@ -1,4 +1,4 @@
-"""Where a job stands: rigs made, cells decided with their verdicts, and about how long the rest takes."""
+"""Count where a job stands: rigs made, cells decided with their verdicts, and about how long the rest takes."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from cpuidlab.judge.verdict import Verdict
 
 @dataclass
 class Column:
-    """One host in one paging mode: how many tests it has, what has become of them, and when the first one ended."""
+    """One host in one paging mode: how many tests it has, their verdicts, and when the first test ended."""
 
     tests: int
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -42,14 +42,14 @@ class JobProgress:
         self._lock = threading.RLock()
 
     def planned(self, rigs: Mapping[str, int]) -> None:
-        """All kernels are there: how many rigs each column really needs."""
+        """Note how many rigs each column really needs; all kernels are there now."""
         with self._lock:
             self._first.clear()
             self._rigs = Counter(rigs)
             self._cells = self._tests * len(rigs)
 
     def begin(self, tests: Mapping[str, int]) -> None:
-        """The tests begin: how many each column has, in the job's order."""
+        """Note how many tests each column has, in the job's order; the tests begin now."""
         with self._lock:
             self._columns = {name: Column(number) for name, number in tests.items()}
             self._cells = sum(tests.values())
@@ -64,31 +64,31 @@ class JobProgress:
                 self._made[label.rpartition("-")[0]] += 1
 
     def cell_took(self, seconds: float) -> None:
-        """A test had a slot of the machine for so long."""
+        """Note for how many seconds a test had a slot of the machine."""
         with self._lock:
             self.speed.took(self._cell, seconds)
 
     def test_ended(self, name: str, verdict: str) -> str | None:
-        """Count a test's verdict; what to say of its column where that was the last one."""
+        """Count a test's verdict; return a line about its column where the test was the column's last."""
         with self._lock:
             column = self._columns.setdefault(name, Column(0))
             column.began = column.began or self._clock()
             column.verdicts[verdict] += 1
             if column.done != column.tests:
                 return None
-            self._rigs[name] = self._made[name]  # what it did without is not waited for any more
+            self._rigs[name] = self._made[name]  # rigs that its tests did not need are not waited for any more
             width = max(map(len, self._columns))
             return f"{name:{width}}  {counted(column.done, 'cell')}: {_told(column.verdicts)}"
 
     def left(self) -> float:
-        """About how many seconds the rest takes."""
+        """Return about how many seconds the rest takes."""
         with self._lock:
             first = sum(self.speed.seconds(kind) * max(0, number) for kind, number in self._first.items() if number > 0)
             work = self._rigs_left() * self.speed.seconds(RIG) + self._cells_left() * self.speed.seconds(self._cell)
             return first + work / min(self._at_once, max(1, self._cells_left()))
 
     def line(self) -> str:
-        """All of it in one line."""
+        """Return where the job stands, in one line."""
         with self._lock:
             made, done = self._made.total(), self._cells - self._cells_left()
             rigs = f"rigs {made} of {made + self._rigs_left()}, " if made or self._rigs_left() else ""

@@ -1,4 +1,4 @@
-"""What a job is to test: hosts and paging modes out of the user's words, and the rigs that they need, made ready."""
+"""Plan what a job tests: hosts and paging modes out of the user's words; and make the rigs that they need."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,20 +29,22 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """How the variant shows in test ids, such as `5.10+warning-npt`."""
+        """Return the variant's name in test ids, such as `5.10+warning-npt`."""
         return self.setup.name
 
     @property
     def place(self) -> Place:
-        """Its column in the matrix."""
+        """Return the variant's column in the matrix."""
         return self.setup.kernel.label, self.setup.paging
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All variants of a job, host by host; with `cold` every test boots its own rig. `eras` is the user's table of
-    releases and their eras, "" for the one that need not exist. `left_out` are the hosts of `all` whose kernels cannot
-    be had today, with the reason."""
+    """All variants of a job, host by host; with `cold` every test boots its own rig.
+
+    `eras` is the user's table of releases and their eras, "" for the default table, which need not exist. `left_out`
+    are hosts of `all` and paging modes that cannot be tested today, each with the reason.
+    """
 
     variants: tuple[Variant, ...]
     cold: bool
@@ -51,19 +53,19 @@ class Plan:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """The columns of the matrix."""
+        """Return the columns of the matrix."""
         return tuple(variant.place for variant in self.variants)
 
     def at(self, place: Place) -> Setup | None:
-        """The setup that is tested at that place."""
+        """Return the setup that is tested at that place."""
         return next((variant.setup for variant in self.variants if variant.place == place), None)
 
 
 def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str = "") -> Plan:
-    """The plan that comma-separated host specs and paging modes stand for; kernels are fetched or built as needed.
+    """Return the plan for comma-separated host specs and paging modes; kernels are fetched or built as needed.
 
     `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`). Raises
-    UsageError where the user asks for something that there is not, LabError where a kernel cannot be had.
+    UsageError where the user asks for something that does not exist, LabError where a kernel cannot be had.
     """
     asked, pagings = split_hosts(hosts), _words(paging)
     for words, option in ((asked, "--hosts"), (pagings, "--paging")):
@@ -87,8 +89,11 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
 def _found(
     asked: Sequence[str], specs: Sequence[str], pagings: Sequence[str], chosen: Mapping[str, str]
 ) -> tuple[tuple[Variant, ...], tuple[tuple[str, str], ...]]:
-    """The variants; and what is left out, with the reason: hosts that only `all` names and that cannot be had today,
-    and paging modes that this machine cannot do, unless nothing else was asked for."""
+    """Return the variants, and what is left out with the reason.
+
+    Left out are hosts that only `all` names and whose kernels cannot be had today, and paging modes that this machine
+    cannot do. Where nothing is left, the first reason is raised.
+    """
     left_out = dict[str, LabError | UnsupportedError]()
 
     def leave_out(what: str, error: LabError | UnsupportedError) -> None:
@@ -113,7 +118,7 @@ def _found(
 
 
 def _add(found: dict[Place, Variant], variants: Sequence[Variant]) -> None:
-    """Add what is not there yet; two kernels cannot share a column."""
+    """Add the variants whose place is not taken yet; UsageError where two kernels would share a column."""
     for variant in variants:
         known = found.setdefault(variant.place, variant)
         if known.setup.kernel.digest != variant.setup.kernel.digest:
@@ -121,7 +126,7 @@ def _add(found: dict[Place, Variant], variants: Sequence[Variant]) -> None:
 
 
 def split_hosts(text: str) -> tuple[str, ...]:
-    """The specs of a comma-separated list; the comma inside image:BZIMAGE,MODULESDIR is not one between two hosts."""
+    """Return the specs of a comma-separated list; the comma in image:BZIMAGE,MODULESDIR does not separate two hosts."""
     specs: list[str] = []
     for word in _words(text):
         if specs and specs[-1].startswith("image:") and "," not in specs[-1]:
@@ -132,10 +137,10 @@ def split_hosts(text: str) -> tuple[str, ...]:
 
 
 def prepare(job: Plan) -> Ahead:
-    """Begin to make all that the job's tests thaw, host by host, and return when the first can be tested.
+    """Begin to make all the rigs that the job's tests need, host by host, and return when the first host is ready.
 
-    The others are made while tests run, and a test waits for its own. What is in the cache already costs next to
-    nothing. Raises LabError or UsageError where nothing can be tested at all; interrupted, it leaves nothing running.
+    The others are made while tests run, and a test waits for its own. Raises LabError or UsageError where nothing can
+    be tested at all. An interrupt leaves nothing running.
     """
     making = Ahead({v.name: tuple(_works(v.setup, job.cold)) for v in job.variants}, Slots(rigs_at_once()))
     making.begin()
@@ -152,7 +157,7 @@ def prepare(job: Plan) -> Ahead:
 
 
 def _works(setup: Setup, cold: bool) -> Iterator[Work]:
-    """What one host in one paging mode needs, in this order."""
+    """Yield what must be made for one host in one paging mode, in this order."""
     if cold:
         yield lambda: setup.boot
         return
@@ -163,7 +168,7 @@ def _works(setup: Setup, cold: bool) -> Iterator[Work]:
 
 
 def _eras(text: str, specs: Sequence[str]) -> dict[str, str]:
-    """The era that each host is asked to be; "" where none was named."""
+    """Return the era that each host is to be judged by; "" where the user named none."""
     chosen = dict.fromkeys(specs, "")
     for word in sorted(_words(text), key=lambda word: "=" in word):  # a host's own counts more than the one for all
         spec, _, name = word.rpartition("=")

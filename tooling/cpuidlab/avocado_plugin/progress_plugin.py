@@ -21,8 +21,8 @@ from cpuidlab.judge.verdict import Verdict
 if TYPE_CHECKING:
     from cpuidlab.avocado_plugin.plan import Plan
 
-AT_ONCE = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN)  # told when they happen; the others are foreseen, and told later
-MOST = 8  # of them for one host and paging mode: a lab in trouble must not fill the screen
+AT_ONCE = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN)  # printed when they happen, the others at the end
+MOST = 8  # lines for one host and paging mode: a lab in trouble must not fill the screen
 
 
 def leave_out_tests(config: Any) -> None:
@@ -33,7 +33,7 @@ def leave_out_tests(config: Any) -> None:
 
 @contextmanager
 def shown(config: Mapping[str, Any]) -> Iterator[None]:
-    """Tell what the job will do, and where it stands for as long as the context lasts."""
+    """Print what the job will do, and show where it stands for as long as the context lasts."""
     from cpuidlab.avocado_plugin.job_display import only_display  # noqa: PLC0415
 
     with only_display():
@@ -47,7 +47,7 @@ def shown(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 def planned(plan: "Plan") -> None:
-    """Reckon with the rigs that the plan's hosts really need."""
+    """Correct the forecast by the rigs that the plan's hosts really need."""
     from cpuidlab.avocado_plugin import estimate  # noqa: PLC0415
     from cpuidlab.avocado_plugin.job_display import only_display  # noqa: PLC0415
 
@@ -65,31 +65,31 @@ def cell_took(seconds: float) -> None:
 
 
 class Progress(ResultEvents):  # type: ignore[misc]  # Avocado has no types
-    """Tells of each column when it is complete, and at once of each cell that nobody has foreseen."""
+    """Prints each column when it is complete, and at once each cell whose verdict is no usual one."""
 
     name = "progress"
     description = "Progress of the CPUID lab"
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Avocado makes it for a job."""
+        """Look at the options of the job that Avocado makes this for."""
         self._told = Counter[str]()
         self._is_usual = _is_usual(config)
 
     def pre_tests(self, job: Any) -> None:
-        """Show the line again, when Avocado has told where its log is."""
+        """Show the line again, now that Avocado has printed where its log is."""
         if current.display:
             names = (test.variant["variant_id"] for suite in job.test_suites for test in suite.tests if test.variant)
             current.display.job.begin(Counter(names))
             current.display.start()
 
     def start_test(self, result: Any, state: Mapping[str, Any]) -> None:
-        """Nothing to do: Avocado asks for it."""
+        """Do nothing: Avocado asks for the method."""
 
     def test_progress(self, progress: bool = False) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def end_test(self, result: Any, state: Mapping[str, Any]) -> None:
-        """Tell and count one test."""
+        """Count a test that has ended, and print it where it needs attention."""
         if not (current.display and current.plan):
             return
         from cpuidlab.avocado_plugin.results import cells_of  # noqa: PLC0415
@@ -118,7 +118,7 @@ class Progress(ResultEvents):  # type: ignore[misc]  # Avocado has no types
 
 
 def _announce(config: Mapping[str, Any]) -> None:
-    """Say what the job will do and begin to show it; nothing where the plan will refuse it in a moment."""
+    """Print what the job will do and begin to show it; nothing where the plan is about to fail."""
     from cpuidlab.avocado_plugin import estimate, job_display  # noqa: PLC0415
     from cpuidlab.avocado_plugin.job_progress import JobProgress  # noqa: PLC0415
     from cpuidlab.base import speed  # noqa: PLC0415
@@ -144,7 +144,7 @@ def _announce(config: Mapping[str, Any]) -> None:
 
 
 def _tests(config: Mapping[str, Any]) -> int:
-    """How many tests the job's references stand for; Avocado knows, and does not tell at this time."""
+    """Return how many tests the job's references stand for; Avocado itself counts them too late for us."""
     from avocado.core.resolver import resolve  # noqa: PLC0415
     from avocado.core.suite import resolutions_to_runnables  # noqa: PLC0415
 
@@ -153,5 +153,5 @@ def _tests(config: Mapping[str, Any]) -> int:
 
 
 def _is_usual(config: Mapping[str, Any]) -> bool:
-    """Whether nobody asked for other output than Avocado's usual."""
+    """Tell whether Avocado's output is the default one."""
     return set(config.get("core.show") or {"app"}) == {"app"}

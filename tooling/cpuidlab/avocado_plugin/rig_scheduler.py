@@ -1,4 +1,4 @@
-"""Rigs are made while tests of the hosts before run: who may run a rig now, and what is ready for its tests."""
+"""Make rigs while the tests of earlier hosts run: decide which rig may run now, and which tests may begin."""
 
 import threading
 from collections import deque
@@ -12,7 +12,7 @@ Work = Callable[[], object]
 
 
 class Slots:
-    """As many rigs as the machine can run, whether a test thaws them or they are being made.
+    """As many rigs as the machine can run, whether a test uses a rig or the rig is being made.
 
     One rig is always allowed to be made, in turn with the tests; more than one only while no test waits.
     """
@@ -27,7 +27,7 @@ class Slots:
 
     @contextmanager
     def making(self) -> Iterator[None]:
-        """Wait for a slot in which a rig is made, and have it for as long as the context lasts."""
+        """Wait for a slot to make a rig in, and keep the slot for as long as the context lasts."""
         with self._changed:
             self._changed.wait_for(self._may_make)
             self._free, self._making, self._made_last = self._free - 1, self._making + 1, True
@@ -42,13 +42,13 @@ class Slots:
         return self._free > 0 and (not self._tests_waiting or (not self._making and not self._made_last))
 
     def a_test_waits(self, number: int) -> None:
-        """A test begins (1) or ceases (-1) to wait for a slot."""
+        """Note that a test begins (1) or ceases (-1) to wait for a slot."""
         with self._changed:
             self._tests_waiting += number
             self._changed.notify_all()
 
     def take(self) -> bool:
-        """A slot for a test, if one is free now."""
+        """Take a slot for a test; return False where none is free now."""
         with self._changed:
             if not self._free:
                 return False
@@ -56,14 +56,14 @@ class Slots:
             return True
 
     def give_back(self) -> None:
-        """The test has ended."""
+        """Give the slot of a test back."""
         with self._changed:
             self._free += 1
             self._changed.notify_all()
 
 
 class Ahead:
-    """Makes the rigs of all places, in order. A place whose rigs cannot be made is in trouble, the others go on.
+    """Makes the rigs of all places, in order. Where a place's rigs cannot be made, the other places go on.
 
     The threads are daemons: a job that ends does not wait for them, and a rig ends with its thread.
     """
@@ -82,21 +82,21 @@ class Ahead:
             threading.Thread(target=self._work, daemon=True, name="ahead").start()
 
     def is_ready(self, place: str) -> bool:
-        """Whether all has been made for that place, or it is in trouble; so is a place that nobody asked for."""
+        """Tell whether no test of that place need wait: all is made, or cannot be made, or nothing was to be made."""
         return place in self._done or place not in self._places
 
     def trouble(self, place: str) -> Exception | None:
-        """Why nothing can be tested there; None where all is well."""
+        """Return why nothing can be tested there; None where all is well."""
         return self._done.get(place)
 
     def wait(self, place: str) -> Exception | None:
-        """Wait until that place is ready; its trouble, if it has one."""
+        """Wait until that place is ready, and return why nothing can be tested there; None where all is well."""
         with self._changed:
             self._changed.wait_for(lambda: place in self._done)
         return self._done[place]
 
     def tell(self) -> None:
-        """From now on, say of each place in trouble what it is; of those that are, too."""
+        """Print each trouble from now on, and those that there are already."""
         with self._changed:
             self._tells = True
             for place, trouble in self._done.items():

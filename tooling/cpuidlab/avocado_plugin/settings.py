@@ -1,4 +1,4 @@
-"""Avocado's settings plug-in: every Avocado process imports it, so it imports nothing heavy."""
+"""Avocado's plug-in for settings. Every Avocado process loads it, so it imports nothing heavy."""
 
 from avocado.core.plugin_interfaces import Settings
 

@@ -28,7 +28,7 @@ _TERMINATED = (RuntimeTaskStatus.TIMEOUT, RuntimeTaskStatus.INTERRUPTED)  # Avoc
 
 
 class Handle:
-    """A test that is to begin, runs or has ended. Avocado asks no more of a handle than `wait_task`."""
+    """A test that is to begin, runs or has ended. Of a handle Avocado uses `wait_task` alone."""
 
     def __init__(self) -> None:
         self.process: asyncio.subprocess.Process | None = None
@@ -36,7 +36,7 @@ class Handle:
         self.is_over = False
 
     def runs(self, process: asyncio.subprocess.Process) -> None:
-        """The runner has been started."""
+        """Note the runner that has been started."""
         self.process = process
         self.wait_task = asyncio.ensure_future(process.wait())
 
@@ -46,8 +46,8 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
 
     A test is spawned at once as far as Avocado knows, so that it can be interrupted, but its runner is started when
     its rigs are ready and the machine has room. There are two processes for each test: Avocado's runner and its
-    child, the test. If the runner is killed nobody reports a result; if the test is killed the runner goes on saying
-    that it is running.
+    child, the test. If the runner is killed, nothing reports a result. If the test is killed, the runner goes on
+    reporting that the test runs.
     """
 
     description = "Process spawner that waits for rigs and notices lost tests"
@@ -86,7 +86,7 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
             progress_plugin.cell_took(time.monotonic() - began)
 
     async def terminate_task(self, runtime_task: Any) -> bool:
-        """End the runner, softly first, and whatever of the test is left; one that was not begun never will be."""
+        """End the runner, softly first, and whatever of the test is left; a test that waits will never begin."""
         handle = runtime_task.spawner_handle
         handle.is_over = True
         if handle.process is None:
@@ -145,7 +145,7 @@ async def _watch(handle: Handle, process: asyncio.subprocess.Process) -> str | N
 
 
 def _test_is_gone(runner: int) -> bool:
-    """Whether the runner has a child that has ended and that the runner has not asked about."""
+    """Tell whether the runner has a child that has ended and that the runner has not asked about."""
     try:
         return any(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process(runner).children())
     except psutil.NoSuchProcess:

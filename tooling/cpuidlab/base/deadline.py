@@ -1,4 +1,4 @@
-"""Waiting: always a poll, always with a deadline, always with an eye on the machine that is waited for."""
+"""Wait for something: always by a poll, with a deadline, and with an eye on the machine that is waited for."""
 
 import time
 from collections.abc import Callable
@@ -13,25 +13,25 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment on the monotonic clock, in seconds; one a test, handed down to everything that the test does."""
+    """A moment on the monotonic clock, in seconds. A test has one and hands it down to everything that it does."""
 
     at: float
 
     @classmethod
     def after(cls, seconds: float) -> "Deadline":
-        """The moment `seconds` from now."""
+        """Return the moment `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     def left(self) -> float:
-        """Seconds to go, 0 when it has passed."""
+        """Return the seconds to go, 0 when the deadline has passed."""
         return max(0.0, self.at - time.monotonic())
 
     def sleep(self) -> None:
-        """Sleep until then; for the pause between two looks."""
+        """Sleep until the deadline; for the pause between two looks."""
         time.sleep(self.left())
 
     def within(self, seconds: float) -> "Deadline":
-        """This deadline, or `seconds` from now where that comes first."""
+        """Return this deadline, or the moment `seconds` from now where that moment comes first."""
         return Deadline(min(self.at, time.monotonic() + seconds))
 
 

@@ -1,13 +1,15 @@
-"""The two ways in which the lab itself fails; a broken promise of a kernel is a verdict, never an exception."""
+"""Name the ways in which the lab itself fails; a broken promise of a kernel is a verdict, never an exception."""
 
 import errno
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-NO_RIG = "NoRig"  # told to Avocado of a test that was never begun, for its rig cannot be made
+NO_RIG = (
+    "NoRig"  # Avocado's class of failure for a test that never began, because its rig cannot be made
+)
 
 
 class UsageError(Exception):
-    """The user asked for something that cannot be: one line, exit code 2."""
+    """The user asked for something impossible: one line, exit code 2."""
 
 
 class UnsupportedError(UsageError):
@@ -26,15 +28,15 @@ class LabError(Exception):
 
 
 class LostVMError(LabError):
-    """A virtual machine ended, panicked or closed its QMP connection while somebody waited for it."""
+    """A virtual machine ended, panicked or closed its QMP connection while the lab waited for it."""
 
 
 class HopelessBootError(LostVMError):
-    """A booting machine says why it cannot come up, and it would say the same in the next boot."""
+    """A booting machine printed why it cannot come up, and the next boot would end in the same way."""
 
 
 class ClosedError(LabError):
-    """The other side of a connection has closed it; the machine that it is on is there."""
+    """The other side has closed the connection; the machine of the other side still runs."""
 
 
 class GivenUpError(LabError):

@@ -1,4 +1,4 @@
-"""The exit codes of every command, in the words of `git bisect run`: good, bad, skip, and end the bisection."""
+"""Name the exit codes of every command, as `git bisect run` reads them: good, bad, skip, and end the bisection."""
 
 OK = 0
 BROKEN = 1  # a promise is broken, or a matrix got worse

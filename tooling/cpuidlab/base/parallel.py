@@ -1,4 +1,4 @@
-"""How much this machine does at the same time, and doing it."""
+"""Do several things at the same time, as many as this machine can."""
 
 import os
 import threading
@@ -11,12 +11,12 @@ RIG_BYTES = 600 * 2**20  # what a running rig takes of this machine's memory
 
 
 def rigs_at_once() -> int:
-    """How many rigs this machine can run at the same time: one for each core, as far as the free memory goes."""
+    """Return how many rigs can run at the same time: as many as there are cores, and as the free memory allows."""
     return max(1, min(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // RIG_BYTES))
 
 
 def in_parallel(works: Sequence[Callable[[], object]], at_once: int) -> None:
-    """Do all works; after the first failure, which is raised, none is begun.
+    """Do all works; after the first failure none is begun, and the failure is raised.
 
     The threads are daemons: a program that is interrupted does not wait for them, and a rig ends with its thread.
     """

@@ -1,4 +1,4 @@
-"""Where things live: the project's own folders and the user's cache."""
+"""Find the project's own folders and the user's cache."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ GUESTS = PROJECT / "guests"
 
 
 def cache_dir() -> Path:
-    """The project's folder in the XDG cache; it need not exist yet."""
+    """Return the project's folder in the XDG cache; it need not exist yet. RuntimeError where the user has no home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not base.startswith("/"):  # what is relative counts as not set (XDG Base Directory Specification)
         base = str(Path.home() / ".cache")

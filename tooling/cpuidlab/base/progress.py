@@ -1,4 +1,4 @@
-"""Progress for people: one line when a long step begins and one when it ends, on stderr."""
+"""Show progress to people: a line on stderr when a long step begins, and a line when the step ends."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ def say(text: str) -> None:
 
 
 class Watcher(Protocol):
-    """Who shows long steps; `seconds` is None of one that has failed."""
+    """What shows long steps; `seconds` is None for a step that failed."""
 
     def begins(self, what: str) -> None: ...
 
@@ -29,11 +29,11 @@ class Lines:
     """Shows each step as a line when it begins and one when it has ended well."""
 
     def begins(self, what: str) -> None:
-        """Say so."""
+        """Print that the step begins."""
         say(f"  .. {what}")
 
     def ended(self, what: str, seconds: float | None) -> None:
-        """Say how long it took."""
+        """Print how long the step took."""
         if seconds is not None:
             say(f"  ok {what} ({seconds:.1f} s)")
 
@@ -43,7 +43,7 @@ watcher: Watcher = Lines()  # a job with a live line puts its own here
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say that `what` begins, and how long it took when it has ended well."""
+    """Show that the step `what` begins, and how long it took where it ended well."""
     started, shown, seconds = time.monotonic(), watcher, None
     shown.begins(what)
     try:

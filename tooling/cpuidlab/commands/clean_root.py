@@ -1,4 +1,4 @@
-"""A minimal root of a distribution in a folder, and the worker that makes it and tries the set-up in it.
+"""Make a minimal root of a distribution in a folder, and try the set-up in it.
 
 The worker, tooling/fresh-root, is root over mounts and processes of its own, which all end with this process.
 """

@@ -118,7 +118,7 @@ def _shadow(emulation: doctor_kvm.Emulation) -> Check:
     from cpuidlab.rig.emulation import lack  # noqa: PLC0415  it brings SSH with it
 
     if not (emulation.svm and emulation.npt):
-        return Check("shadow", False, False, "not tried: SVM comes first")
+        return Check("shadow", False, False, "not tried: this QEMU emulates no SVM with nested paging")
     try:
         reason = lack("shadow")
     except (LabError, UsageError, OSError, RuntimeError) as error:  # RuntimeError: no HOME, see _cache

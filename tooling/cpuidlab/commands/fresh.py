@@ -1,7 +1,7 @@
-"""Clean roots: do set-up, doctor and smoke work on a distribution where nothing of ours is installed yet?
+"""`cpuidlab fresh`: try set-up, doctor and smoke in clean roots, where nothing of the lab is installed yet.
 
-Each home of tooling/homes.toml is made as a minimal root and tried as root and as an ordinary user with sudo. A home
-is tried again where an input of its set-up has changed since the last good run.
+A home is a distribution of tooling/homes.toml. It is made as a minimal root, and tried as root and as an ordinary user
+with sudo. It is tried again where an input of its set-up has changed since the last good run.
 """
 
 import time
@@ -26,10 +26,10 @@ INPUTS = ("Makefile", "tooling/packages.txt", "tooling/setup.sh", "tooling/requi
 
 
 def main(names: Sequence[str], users: Sequence[str], if_changed: bool) -> int:
-    """Try the homes and say of each how it went: 0 all good, 1 one is not, 125 where nothing could be tried.
+    """Try the homes and print of each how it went. Return 0 all good, 1 one is not, 125 where nothing could be tried.
 
-    With `if_changed` a home is left out where nothing has changed since its last good run, and what cannot be tried
-    here is said and is no failure.
+    With `if_changed` a home is left out where nothing has changed since its last good run. A home that cannot be tried
+    here is then printed, and is no failure.
     """
     unable = clean_root.unable()
     if unable:
@@ -41,7 +41,7 @@ def main(names: Sequence[str], users: Sequence[str], if_changed: bool) -> int:
 
 
 def _try_home(home: Home, users: Sequence[str], if_changed: bool, required: bool) -> int | None:
-    """Try one home: 0 good, 1 not good, None where it was not tried."""
+    """Try one home; return 0 for good, 1 for not good, None where the home was not tried."""
     try:
         sources = home.sources()
         stamp = cache_dir() / "fresh" / f"{home.name}-{_key(home, sources)}.good"
@@ -69,13 +69,13 @@ def _try_home(home: Home, users: Sequence[str], if_changed: bool, required: bool
 
 
 def _key(home: Home, sources: str) -> str:
-    """Change with every input of the set-up, the list of the release's packages among them."""
+    """Return a key that changes with every input of the set-up, and with the list of the release's packages."""
     inputs = {name: file_digest(PROJECT / name) for name in INPUTS}
     return key_of(inputs | {"sources": sources, "packages": _package_list(home)})
 
 
 def _package_list(home: Home) -> str:
-    """The digest of the release's signed index. Security updates come daily, and do not count."""
+    """Return the digest of the release's signed index. Security updates come daily, and do not count."""
     if home.mirror:
         return ""
     suite = aptfetch.Suite(home.suites[0], "main")

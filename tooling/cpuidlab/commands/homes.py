@@ -1,4 +1,4 @@
-"""The distributions that the set-up is tried on: tooling/homes.toml."""
+"""Read the distributions that the set-up is tried on: tooling/homes.toml."""
 
 import os
 import tomllib
@@ -23,7 +23,7 @@ class Home:
     mirror: str = ""  # a variable that holds the address, where it is not Debian's archive
 
     def addresses(self) -> tuple[str, str]:
-        """Return the addresses of its main and its security archive; UsageError where one is not known."""
+        """Return the addresses of the main and the security archive; UsageError where an address is not known."""
         if not self.mirror:
             return mirrors.mirror("main"), mirrors.mirror("security")
         address = os.environ.get(self.mirror)
@@ -32,7 +32,7 @@ class Home:
         return address, address
 
     def sources(self) -> str:
-        """Return its apt sources, one line a suite."""
+        """Return the apt sources, one line a suite; UsageError where the keyring is not installed."""
         if not Path(self.keyring).exists():
             raise UsageError(f"{self.keyring} is missing; install its keyring's package")
         main, security = self.addresses()
@@ -41,7 +41,7 @@ class Home:
 
 
 def homes(names: Sequence[str] = ()) -> list[Home]:
-    """Return the homes of these names, all without names; UsageError for one that is not in the table."""
+    """Return the homes of these names, without names all homes; UsageError for a name that is not in the table."""
     rows = tomllib.loads((TOOLING / "homes.toml").read_text())["homes"]
     known = {row["name"]: Home(**row | {"suites": tuple(row["suites"])}) for row in rows}
     for name in names:

@@ -1,4 +1,4 @@
-"""`cpuidlab try`: one change on one rig, told line by line, from the host to the verdict."""
+"""`cpuidlab try`: try one change on one rig, and print each step from the host to the verdict."""
 
 import shlex
 import time
@@ -44,7 +44,7 @@ class Trial:
 
     @property
     def command(self) -> str:
-        """The command that does it again."""
+        """Return the command that repeats the trial."""
         words = [".venv/bin/cpuidlab", "try"]
         for name, value in vars(self).items():
             words += [f"--{name}"] if value is True else [f"--{name}", value] if value else []
@@ -52,7 +52,7 @@ class Trial:
 
 
 def run(trial: Trial) -> int:
-    """Try it and print what happens; returns 0 where the promise is kept, 1 where it is broken."""
+    """Try the change and print what happens; return 0 where the promise is kept, 1 where it is broken."""
     started = time.monotonic()
     if trial.change:
         changes.parse(trial.change)  # before anything is fetched or booted
@@ -71,7 +71,7 @@ def run(trial: Trial) -> int:
 
 
 def _try(trial: Trial, place: Setup) -> tuple[Promise, Observation]:
-    """The story itself, up to what was seen."""
+    """Make the change on a rig, and return what is promised and what was seen."""
     with open_rig(place, Stage.GUEST_READY, trial.profile, Deadline.after(SECONDS), trial.cold) as rig:
         story = Story(rig)
         try:
@@ -92,10 +92,10 @@ def _try(trial: Trial, place: Setup) -> tuple[Promise, Observation]:
 
 
 def promise_of(change: str, profile: Profile, calls: int) -> Promise:
-    """What the eras promise for a change that is set `calls` times on vCPUs that have run.
+    """Return what the eras promise for a change that is set `calls` times on vCPUs that have run.
 
-    What becomes of a guest whose CPUID was changed is promised by nobody, but for one that cannot live: MAXPHYADDR
-    below its memory.
+    No era promises what becomes of a guest whose CPUID was changed. The exception is a guest that must die: its
+    MAXPHYADDR is below its memory.
     """
     if _names(change) <= UNCOMPARED:
         return identical(calls)
@@ -131,7 +131,7 @@ def _what(change: str) -> str:
 
 
 def _for_all(asked: dict[int, cpuid.Model], before: dict[int, cpuid.Model]) -> Iterable[str]:
-    """The difference on each vCPU, once for those where it is the same."""
+    """Return the differences, with the vCPUs that each of them is on."""
     vcpus: dict[tuple[str, ...], list[str]] = {}
     for vcpu, model in asked.items():
         vcpus.setdefault(cpuid.diff(before[vcpu], model), []).append(str(vcpu))

@@ -1,4 +1,4 @@
-"""Debian packages of any suite through apt, in a private state folder: nothing is installed, nothing is shared.
+"""Fetch Debian packages of any suite through apt, in a private state folder: nothing is installed or shared.
 
 Signatures and hashes are checked by apt itself against the distribution's keyring. Each suite has a folder of its
 own, so that only the suites which are needed are ever asked for.
@@ -64,7 +64,7 @@ Signed-By: {keyring}
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite of Debian's archive: `archive` is "main" or "security"; `ended` suites' indexes are past their date."""
+    """A suite of Debian's archive: `archive` is "main" or "security"; the lists of an `ended` suite are out of date."""
 
     name: str
     archive: str
@@ -79,9 +79,9 @@ class Suite:
 
 
 def packages(suite: Suite, max_age: float = FRESH_SECONDS) -> dict[str, list[str]]:
-    """The suite's linux-* packages and their versions, newest first; asks the mirror if older than `max_age` seconds.
+    """Return the suite's linux-* packages and their versions, newest first; ask the mirror after `max_age` seconds.
 
-    Without the network an older list is used and said so; with none at all it is a LabError.
+    Without the network an older list is used, and that is said. Raises LabError where there is no older list.
     """
     suite.folder.mkdir(parents=True, exist_ok=True)
     with suite.lock():
@@ -97,7 +97,7 @@ def packages(suite: Suite, max_age: float = FRESH_SECONDS) -> dict[str, list[str
 
 
 def known_packages(suite: Suite) -> dict[str, list[str]]:
-    """What `packages` found last time, without network or processes; empty where it was never called."""
+    """Return what `packages` returned last time, without network or processes; nothing where it was never called."""
     try:
         listed: dict[str, list[str]] = json.loads(_listing(suite).read_text())
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def fetch(suite: Suite, wanted: Mapping[str, str], into: Path) -> None:
 
 def fetch_whole(suite: Suite, names: Sequence[str], into: Path) -> None:
     """Download the suite's packages of these names with all that they depend on, and unpack them into `into`."""
-    packages(suite, max_age=0)  # else the list may name what the mirror has no more
+    packages(suite, max_age=0)  # else the list may name packages that have left the mirror
     downloads = into.with_name(into.name + ".debs")
     (downloads / "partial").mkdir(parents=True)
     options = ["-y", "--download-only", "--no-install-recommends", "-o", f"Dir::Cache::archives={downloads}/"]
@@ -139,7 +139,7 @@ def _listing(suite: Suite) -> Path:
 
 
 def age(suite: Suite) -> float | None:
-    """How many seconds ago the suite's list was fetched; None where it never was."""
+    """Return how many seconds ago the suite's list was fetched; None where it never was."""
     try:
         return time.time() - _listing(suite).stat().st_mtime
     except FileNotFoundError:
@@ -169,7 +169,7 @@ def _config(suite: Suite) -> str:
 
 
 def _versions(madison: str) -> dict[str, list[str]]:
-    """Package names and their versions, in the order in which `apt-cache madison` lists them: newest first."""
+    """Return package names and their versions, in the order in which `apt-cache madison` lists them: newest first."""
     listed: dict[str, list[str]] = {}
     for line in madison.splitlines():
         name, version, source = (part.strip() for part in line.split("|"))

@@ -1,4 +1,4 @@
-"""Which kernel builds Debian's archive holds: the catalogue's data met with the suites' package lists."""
+"""Find the kernel builds in Debian's archive: tooling/kernels.toml says what to look for in the package lists."""
 
 import re
 import tomllib
@@ -30,7 +30,7 @@ class Layout:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Matches the name of the layout's first package, with the release as its group."""
+        """Return a pattern for the name of the layout's first package, with the release as its group."""
         prefix, suffix = self.packages[0].split("{release}")
         return re.compile(re.escape(prefix) + f"({self.release})" + re.escape(suffix))
 
@@ -47,7 +47,7 @@ class Build:
 
     @property
     def upstream(self) -> Version:
-        """Linux X.Y.Z of the package version (the release of 5.10.0-46 does not tell Z)."""
+        """Return Linux X.Y.Z of the package version (the release 5.10.0-46 does not tell Z)."""
         return upstream(self.version)
 
     @property
@@ -60,19 +60,22 @@ class Build:
 
     @property
     def order(self) -> tuple[Version, bool, tuple[int, ...]]:
-        """Sorts builds from old to new: upstream version, finished after candidates, Debian's revision."""
+        """Return a key that sorts builds from old to new: version, finished after candidates, Debian's revision.
+
+        `dpkg --compare-versions` knows the full rule, but would be a process for each pair of some hundred builds.
+        """
         revision = self.version.partition("-")[2]
         return self.upstream, not self.prerelease, tuple(map(int, re.findall(r"\d+", revision)))
 
     def matches(self, base: str) -> bool:
-        """Whether `base`, a series such as 5.10 or a point release such as 6.18.5, names this build."""
+        """Tell whether `base`, a series such as 5.10 or a point release such as 6.18.5, names this build."""
         wanted = tuple(map(int, base.split(".")))
         return self.upstream[: len(wanted)] == wanted
 
 
 @cache
 def data() -> dict[str, Any]:
-    """The catalogue's data, tooling/kernels.toml."""
+    """Return the data of tooling/kernels.toml."""
     return tomllib.loads((TOOLING / "kernels.toml").read_text())
 
 
@@ -93,12 +96,12 @@ def layouts() -> tuple[Layout, ...]:
 
 
 def rows_for(series: str) -> list[SuiteRow]:
-    """The suites to look for a series in: those that name it, else the rolling ones."""
+    """Return the suites to look for a series in: those that name it, else the rolling suites."""
     return [row for row in suite_rows() if series in row.series] or [row for row in suite_rows() if row.rolling]
 
 
 def builds_in(row: SuiteRow, packages: Mapping[str, Sequence[str]]) -> list[Build]:
-    """The builds of a suite's package list (name to versions, newest first) that the catalogue looks for there."""
+    """Return the builds in a suite's package list (name to versions, newest first) that the catalogue looks for."""
     found: dict[str, Build] = {}
     for layout in layouts():
         for name, versions in packages.items():

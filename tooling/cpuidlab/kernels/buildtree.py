@@ -1,4 +1,4 @@
-"""A kernel's build tree from Debian's headers packages: usr/src/headers and usr/src/common; modules compile there."""
+"""Lay out a tree that modules compile in, from Debian's headers packages: usr/src/headers and usr/src/common."""
 
 import re
 import shutil
@@ -42,7 +42,7 @@ def mend(folder: Path) -> None:
 
 
 def compiler(folder: Path) -> str:
-    """The compiler that the kernel was built with if it is installed, else the best one that is."""
+    """Return the compiler that the kernel was built with if it is installed, else the best installed compiler."""
     for name in (*named_compilers(folder), *COMPILERS):
         if shutil.which(name):
             return name
@@ -50,13 +50,13 @@ def compiler(folder: Path) -> str:
 
 
 def named_compilers(folder: Path) -> list[str]:
-    """The compiler that the kernel was built with, as its headers name it."""
+    """Return the compilers that the kernel's headers name: those that the kernel was built with."""
     variables = (folder / "usr/src/headers/.kernelvariables").read_text()
     return re.findall(r"\bgcc-\d+", variables)
 
 
 def first_error(output: str, root: Path) -> str | None:
-    """The first line in which the compiler or modpost says that the source under `root` is wrong; None if none."""
+    """Return the first line in which the compiler or modpost finds the source under `root` wrong; None if none."""
     match = re.search(r"(?m)^(?:\S+:\d+:(?:\d+:)? (?:fatal )?error: .*|ERROR: modpost: .*)", output)
     if match is None:
         return None
@@ -70,7 +70,7 @@ def _abi(release: str) -> str:
 
 
 def _wanted(release: str, version: str, suite: Suite, roles: Sequence[str]) -> dict[str, str]:
-    """The packages (name to version) that the tree is made from."""
+    """Return the packages (name to version) that the tree is made from; UsageError where the suite lacks one."""
     listed = aptfetch.packages(suite)
     series = "{}.{}".format(*upstream(version))
     wanted = {}
@@ -79,7 +79,7 @@ def _wanted(release: str, version: str, suite: Suite, roles: Sequence[str]) -> d
         choices = [name.format(release=release, abi=_abi(release), series=series) for name in names]
         found = next((name for name in choices if name in listed), None)
         if found and role == "kbuild" and version not in listed[found]:
-            wanted[found] = listed[found][0]  # only the tools: those of a near version do as well
+            wanted[found] = listed[found][0]  # these are only the tools, and the tools of a near version do as well
         elif found and version in listed[found]:
             wanted[found] = version
         else:

@@ -1,4 +1,4 @@
-"""What an x86 kernel image says of itself, by the boot protocol (Documentation/arch/x86/boot.rst)."""
+"""Read what an x86 kernel image says of itself, by the boot protocol (Documentation/arch/x86/boot.rst)."""
 
 import re
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ class Banner:
 
     @property
     def release(self) -> str:
-        """What `uname -r` will say."""
+        """Return what `uname -r` will print."""
         return self.text.split()[0]
 
     @property
     def version(self) -> str:
-        """The version to predict by: Debian's releases (6.1.0-56) do not tell the point release, the banner does."""
+        """Return the version to predict by. Debian's releases (6.1.0-56) lack the point release, the banner has it."""
         debian = _DEBIAN.search(self.text)
         return debian[1] if debian else self.release
 
 
 def banner(image: Path) -> Banner:
-    """Read a bzImage's banner; raises UsageError where it is no kernel image or none for x86-64."""
+    """Read a bzImage's banner; raises UsageError where the file is no kernel image for x86-64."""
     with image.open("rb") as file:
         head = file.read(_AT_MOST)
     if len(head) < HEADER_END or head[SIGNATURE : SIGNATURE + 4] != b"HdrS":

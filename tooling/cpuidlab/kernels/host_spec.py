@@ -1,4 +1,4 @@
-"""The text that names a host under test, such as `5.10+warning`, taken apart."""
+"""Take apart the text that names a host under test, such as `5.10+warning`."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class HostSpec:
 
     @property
     def label(self) -> str:
-        """The short name to show and to name folders with: patches and trees show by the last part of their path."""
+        """Return the short name to show and to name folders with: of a patch or tree the last part of its path."""
         if self.kind == "tree":
             return f"tree:{_UNSAFE.sub('_', Path(self.location).name)[:40]}"
         patch = Path(self.patch).stem if self.patch else None
@@ -39,12 +39,12 @@ class HostSpec:
 
     @property
     def absolute(self) -> str:
-        """The spec as it can be used from any folder."""
+        """Return the spec as it can be used from any folder."""
         return f"{self.kind}:{self.location}" if self.kind in ("tree", "image") else self.text
 
 
 def parse(text: str) -> HostSpec:
-    """Take a host spec apart; raises UsageError that lists the forms where it has none of them."""
+    """Take a host spec apart; raises UsageError that lists the forms where the text has none of them."""
     spec = _parse_debian(text) or _parse_other(text)
     if spec is None:
         raise UsageError(f"host '{text}' is not understood; known forms: {FORMS}")

@@ -1,7 +1,7 @@
-"""KVM's modules rebuilt with a patch, from Debian's source and headers of exactly the kernel they are for.
+"""Rebuild KVM's modules with a patch, from Debian's source and headers of exactly the kernel that they are for.
 
-Only arch/x86/kvm and virt/kvm are compiled. The tree they are compiled in is kept, one a kernel, so that the next
-patch compiles just what it touches; make tells that by time stamps, so the tree is never moved or copied.
+Only arch/x86/kvm and virt/kvm are compiled. Each kernel's tree is kept, so that the next patch compiles just what it
+touches. make finds that by time stamps, so the tree is never moved or copied.
 """
 
 import os
@@ -69,7 +69,7 @@ class Tree:
 
 
 def tree_of(target: Target) -> Tree:
-    """The tree that KVM of this kernel is compiled in, fetched where it is not in the cache yet."""
+    """Return the tree that KVM of this kernel is compiled in, fetched where it is not in the cache yet."""
     inputs = {"version": target.version, "release": target.release, "recipe": TREE_RECIPE}
     return Tree(artifacts.made(TREES, target.release, inputs, lambda folder: _unpack(target, folder)))
 
@@ -110,7 +110,7 @@ def depmod(root: Path, release: str) -> None:
 
 
 def _reject(output: str) -> str:
-    """What `patch` did not like, in one line."""
+    """Return in one line why `patch` failed."""
     failed = re.search(r"(?:checking|patching) file (\S+)\n(?:(?!checking|patching).*\n)*?Hunk #(\d+) FAILED", output)
     if failed:
         return f"hunk {failed[2]} of {failed[1]} does not fit"
@@ -153,7 +153,7 @@ def _sync(source: Path, into: Path) -> None:
 
 
 def _compile(tree: Tree, target: Target, patch: Path) -> None:
-    buildtree.mend(tree.folder)  # it has its final place only now
+    buildtree.mend(tree.folder)  # the tree has got its final place only now
     kvm = tree.common / "arch/x86/kvm"
     make = toolchain.command(tree.folder, target.release, ["make", "-C", str(tree.headers), f"M={kvm}", *OPTIONS])
     if tree.unfinished.exists():

@@ -1,4 +1,4 @@
-"""A kernel that is ready to boot, wherever it came from."""
+"""Describe a kernel that is ready to boot, wherever it came from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel ready to boot. `label` names it to people, `release` is what `uname -r` says, `version` is the package
-    version, or what the kernel's banner says of it, and starts with Linux X.Y.Z. `suite` is empty for a kernel of the
-    user's own. `modules` is the folder lib/modules/RELEASE, with modules.dep. `digest` changes with the content;
-    `patch` names the patch that KVM was rebuilt with."""
+    """A kernel ready to boot. `label` names it to people, `release` is what `uname -r` prints.
+
+    `version` starts with Linux X.Y.Z: it is the package version, or what the kernel's banner says. `suite` is empty for
+    a kernel of the user's own. `modules` is the folder lib/modules/RELEASE, with modules.dep. `digest` changes with the
+    content; `patch` names the patch that KVM was rebuilt with.
+    """
 
     spec: str
     label: str

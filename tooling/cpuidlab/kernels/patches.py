@@ -1,4 +1,4 @@
-"""The patches that KVM can be rebuilt with: the project's own, by name, and anybody's, by path."""
+"""Find the patches that KVM can be rebuilt with: the project's own by name, all others by path."""
 
 import email.parser
 import tomllib
@@ -16,8 +16,11 @@ FOLDER = TOOLING / "patches"
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch file. `era` is the era that a kernel with it is predicted to belong to, None if nobody knows; `series`
-    are the kernel series that it is written for, empty for any; `on` is the patch that it is written on top of."""
+    """A patch file. `era` is the era that a kernel with the patch is predicted to belong to, None if nobody knows.
+
+    `series` are the kernel series that the patch is written for, empty for any; `on` is the patch that must be applied
+    before it.
+    """
 
     name: str
     path: Path
@@ -29,12 +32,12 @@ class Patch:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The patch files in the order in which they are applied."""
+        """Return the patch files in the order in which they are applied."""
         return (*(self.on.files if self.on else ()), self.path)
 
     @property
     def label(self) -> str:
-        """What the kernel's label gets after its `+`."""
+        """Return what the kernel's label gets after its `+`."""
         return f"{self.on.label}+{self.name}" if self.on else self.name
 
     def check_series(self, series: str) -> None:
@@ -44,7 +47,7 @@ class Patch:
 
 
 def named() -> dict[str, Patch]:
-    """The project's own patches, by name, from tooling/patches/patches.toml."""
+    """Return the project's own patches, by name, from tooling/patches/patches.toml."""
     rows = tomllib.loads((FOLDER / "patches.toml").read_text())["patches"]
     patches = (
         Patch(
@@ -57,7 +60,7 @@ def named() -> dict[str, Patch]:
 
 
 def find(text: str) -> Patch:
-    """The patch of that name, or the patch file at that path; UsageError where there is neither."""
+    """Return the patch of that name, or the patch file at that path; UsageError where there is neither."""
     own = named()
     if text in own:
         return own[text]
@@ -72,9 +75,9 @@ def find(text: str) -> Patch:
 
 
 def head(path: Path) -> Message:
-    """The `Name: text` lines at the beginning of a patch file, which a tool that applies it passes over.
+    """Return the `Name: text` lines at the beginning of a patch file, which `patch` passes over.
 
-    UsageError where the file cannot be read.
+    Raises UsageError where the file cannot be read.
     """
     try:
         text = path.read_text(errors="replace")
@@ -84,7 +87,7 @@ def head(path: Path) -> Message:
 
 
 def _from_file(path: Path) -> Patch:
-    """A patch file; one whose head says `Host: 5.10+warning` is for that series and on top of that patch of ours."""
+    """Return the patch in a file. `Host: 5.10+warning` in its head names its series and our patch below it."""
     text = head(path)["Host"]
     if text is None:
         return Patch(path.stem, path)

@@ -1,5 +1,6 @@
-"""The compiler that a newer suite builds its kernels with, where this machine lacks it: a folder of that suite's
-packages, which only the build enters. Nothing is installed.
+"""Bring the compiler that a newer suite builds its kernels with, where this machine lacks it.
+
+The compiler lies in a folder of that suite's packages, which only the build enters. Nothing is installed.
 """
 
 import shutil
@@ -26,7 +27,7 @@ exec chroot "$root" "$@"
 
 
 def command(folder: Path, release: str, line: Sequence[str]) -> list[str]:
-    """The command that runs `line` (which starts with make) for the build tree in `folder`, with the best compiler."""
+    """Return the command that runs `line` (which starts with make) for the build tree in `folder`, with a compiler."""
     row = _row(folder, release)
     if row is None:
         return [*line, f"CC={buildtree.compiler(folder)}"]
@@ -36,7 +37,7 @@ def command(folder: Path, release: str, line: Sequence[str]) -> list[str]:
 
 
 def _row(folder: Path, release: str) -> dict[str, Any] | None:
-    """The toolchain that this kernel needs; None where a compiler of this machine does."""
+    """Return the toolchain that this kernel needs; None where a compiler of this machine does."""
     rows: list[dict[str, Any]] = builds.data()["toolchains"]
     row = next((row for row in rows if row["mark"] in release), None)
     return row if row and not any(map(shutil.which, buildtree.named_compilers(folder))) else None
