@@ -1,11 +1,14 @@
-"""The rooms stand in the order of the data; no import runs against it, and no two modules import each other."""
+"""The rooms stand in the order of the data; no import runs against it, and no two modules import each other.
+
+What several selftests share lies in selftests/fakes and conftest.py: no test file imports from another.
+"""
 
 import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from cpuidlab.base.paths import TOOLING
+from cpuidlab.base.paths import PROJECT, TOOLING
 
 PACKAGE = TOOLING / "cpuidlab"
 ROOMS = ["base", "kvm", "kernels", "rig", "experiment", "judge", "report", "avocado_plugin", "testing", "commands"]
@@ -51,3 +54,13 @@ def test_no_import_runs_against_the_way() -> None:
 
 def test_no_circle() -> None:
     TopologicalSorter(IMPORTS).prepare()  # CycleError names the modules
+
+
+def test_no_selftest_imports_from_another_test_file() -> None:
+    offenders = []
+    for path in (PROJECT / "selftests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            offenders += [f"{path.name}: {name}" for name in names if name.rpartition(".")[2].startswith("test_")]
+    assert offenders == []

@@ -22,9 +22,10 @@ from cpuidlab.avocado_plugin.job_display import Lively, Plain
 from cpuidlab.avocado_plugin.job_progress import JobProgress
 from cpuidlab.base import progress
 from cpuidlab.base.speed import Speed
-from fakeavocado import avocado, said, start, until
+from fakeavocado import avocado, said, start
 from fakesetup import fake_setup
 from rich.console import Console
+from waiting import until
 
 ONE = ("--hosts", "5.10", "--paging", "npt")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

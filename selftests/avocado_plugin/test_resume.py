@@ -10,7 +10,8 @@ from cpuidlab.avocado_plugin.journal import Line
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.matrix import Cell
-from fakeavocado import CELL, avocado, matrix_of, said, start, until
+from fakeavocado import CELL, avocado, matrix_of, said, start
+from waiting import until
 
 NAME = ("tests/test_a.py:A.test_b", "5.10-npt")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cpuidlab.avocado_plugin.rig_scheduler import Ahead, Slots
 from cpuidlab.base.errors import LabError, UsageError
-from fakeavocado import avocado, matrix_of, start, until
+from fakeavocado import avocado, matrix_of, start
+from waiting import until
 
 
 def held(slots: Slots) -> threading.Event:

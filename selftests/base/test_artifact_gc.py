@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cpuidlab.base import artifact_gc, artifacts
-from cpuidlab.base.artifact_kinds import Kind, label_of
+from cpuidlab.base.artifact_kinds import Kind, _registered, label_of, registered
 from cpuidlab.base.errors import UsageError
 from cpuidlab.commands import cli
 from cpuidlab.commands.cache import bytes_of
@@ -18,6 +18,8 @@ from filelock import FileLock
 
 OLD = 1_000_000.0
 LONG_AGO = 5 * artifacts.YOUNG_SECONDS
+KINDS = ("bootable", "thawable", "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers", "toolchain",
+         "kernels", "keys")  # fmt: skip
 
 
 def put(kind: Kind, label: str, version: str, size: int = 4096, age: float = 0) -> Path:
@@ -169,3 +171,17 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["cache", "prune", "--max-size", "1K"]) == 0
     assert capsys.readouterr().out == "2 dropped, 6.0 MB freed\n"
     assert cli.main(["cache", "--all"]) == cli.main(["cache", "prune", "--max-size", "big"]) == 2
+
+
+def test_what_costs_least_goes_first_and_keys_go_last() -> None:
+    costs = [kind.cost for name in KINDS if (kind := registered(name))]
+    assert len(costs) == len(KINDS)  # each is registered by the module that makes it
+    assert costs == sorted(costs)
+
+
+def test_a_kind_that_no_module_registers_stays_as_it_is(cache: Path) -> None:
+    old = put(Kind("brand-new", cost=0), "a", "1", age=LONG_AGO)
+    _registered.pop("brand-new")
+    assert [(entry.path, entry.stale) for entry in artifact_gc.entries()] == [(cache / "brand-new", False)]
+    assert artifact_gc.prune(everything=True) == []
+    assert old.exists()

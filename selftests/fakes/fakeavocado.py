@@ -4,8 +4,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -142,13 +140,6 @@ def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
 def matrix_of(folder: Path) -> list[dict[str, str]]:
     cells: list[dict[str, str]] = json.loads((folder / "results/latest/matrix.json").read_text())["cells"]
     return cells
-
-
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "too late"
-        time.sleep(0.05)
 
 
 def ended(pid: int) -> bool:

@@ -3,9 +3,7 @@
 import errno
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-NO_RIG = (
-    "NoRig"  # Avocado's class of failure for a test that never began, because its rig cannot be made
-)
+NO_RIG = "NoRig"  # Avocado's class of failure for a test that never began, because its rig cannot be made
 
 
 class UsageError(Exception):
