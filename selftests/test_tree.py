@@ -42,6 +42,7 @@ def test_no_reader_ends_before_its_writer() -> None:
     ).stdout.split()
     shell = [PROJECT / "Makefile"]
     shell += [PROJECT / name for name in tracked if name.startswith(("guests/", "tooling/", ".ci/", "selftests/"))]
+    shell = [path for path in shell if path.is_file()]  # a file that was just removed is still tracked
     for path in shell:
         lines = path.read_text(errors="replace").splitlines() or [""]
         if path.name == "Makefile" or re.match(r"#!.*\b(ba|da)?sh\b", lines[0]) or path.name.startswith("rc"):

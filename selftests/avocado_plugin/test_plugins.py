@@ -16,9 +16,9 @@ from cpuidlab.avocado_plugin import cell_file, plan, results
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.matrix import Cell
-from fakeavocado import CELL, avocado, ended, matrix_of, said, start
+from fakeavocado import CELL, avocado, matrix_of, said, start
 from fakesetup import fake_setup
-from waiting import until
+from waiting import ended, until
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,10 @@ from filelock import FileLock
 
 OLD = 1_000_000.0
 LONG_AGO = 5 * artifacts.YOUNG_SECONDS
-KINDS = ("bootable", "thawable", "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers", "toolchain",
-         "kernels", "keys")  # fmt: skip
+KINDS = (  # those that cost least first
+    "bootable", "thawable", "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers",
+    "toolchain", "kernels", "keys",
+)  # fmt: skip
 
 
 def put(kind: Kind, label: str, version: str, size: int = 4096, age: float = 0) -> Path:

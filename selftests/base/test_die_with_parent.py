@@ -6,9 +6,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
+from cpuidlab.base.die_with_parent import end_with_parent
+from waiting import ended, until
 
 WATCHER = "import sys, time; from cpuidlab.base.die_with_parent import die_with; die_with(int(sys.argv[1])); print('up', flush=True); time.sleep(60)"  # noqa: E501
 
@@ -37,6 +41,33 @@ def test_it_dies_at_once_where_the_process_is_gone() -> None:
     with watcher(gone.pid) as bound:
         assert bound.communicate(timeout=10)[0] == ""
         assert bound.returncode == 1
+
+
+STARTER = """
+import os, subprocess, sys, time
+from functools import partial
+from cpuidlab.base.die_with_parent import DIE_WITH_US, end_with_parent
+before = DIE_WITH_US if sys.argv[1] == "setpriv" else ()
+early = partial(end_with_parent, os.getpid()) if sys.argv[1] == "prctl" else None
+print(subprocess.Popen([*before, "sleep", "60"], preexec_fn=early).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("way", ["setpriv", "prctl"])
+def test_a_program_ends_with_a_parent_that_is_killed(way: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", STARTER, way], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        time.sleep(0.2)  # setpriv needs a moment to ask for it
+        assert psutil.pid_exists(child)
+        parent.kill()
+    until(lambda: ended(child))
+
+
+def test_a_program_whose_parent_died_before_is_not_started() -> None:
+    done = subprocess.run(["sleep", "60"], preexec_fn=partial(end_with_parent, 1), check=False, timeout=10)
+    assert done.returncode == 1
 
 
 OWNER = """

@@ -18,9 +18,8 @@ from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import catalogue, lookup
 from cpuidlab.report import matrix
 from cpuidlab.report.matrix import Cell
-from fakeavocado import ended
 from filelock import FileLock
-from waiting import until
+from waiting import ended, until
 
 CELL = Cell(
     "after_run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""

@@ -6,7 +6,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import psutil
 from cpuidlab.base.paths import TOOLING
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.matrix import Cell
@@ -140,10 +139,3 @@ def said(done: "subprocess.CompletedProcess[str]") -> list[str]:
 def matrix_of(folder: Path) -> list[dict[str, str]]:
     cells: list[dict[str, str]] = json.loads((folder / "results/latest/matrix.json").read_text())["cells"]
     return cells
-
-
-def ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
