@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from cpuidlab.avocado_plugin import all_hosts, plan
-from cpuidlab.base.artifact_kinds import label_of
+from cpuidlab.base.artifact_kinds import Kind, label_of
 from cpuidlab.base.artifacts import NotMadeError, only_looking
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import cache_dir
 from cpuidlab.base.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.kernels import aptfetch, host_spec, lookup
 from cpuidlab.kernels.builds import SuiteRow, rows_for
+from cpuidlab.kernels.kbuild import TREES
+from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.version import series_of
 from cpuidlab.rig import host_config
 from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import PROFILES
+from cpuidlab.rig.guest_module import HEADERS
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
@@ -60,7 +63,7 @@ class Outlook:
     def lines(self, speed: Speed, at_once: int, resumes: bool = False) -> list[str]:
         """Return the same in four lines for people."""
         kind = COLD_CELL if self.cold else CELL
-        known = all(speed.is_measured(one) for one in (kind, *([RIG] if self.rigs else [])))
+        known = all(speed.is_measured(needed) for needed in (kind, *([RIG] if self.rigs else [])))
         source = "as the last job here took" if known else "guessed: no job on this machine has measured them yet"
         rig = f"{speed.seconds(RIG):.0f} s a rig and " if self.rigs else ""
         most, kept = ("at most ", ", less for what is kept of the job that is resumed") if resumes else ("", "")
@@ -76,7 +79,7 @@ class Outlook:
     def _fetched(self) -> str:
         if not self.megabytes:
             return "nothing"
-        kinds = (("kernels ", [_guests(one, self.hosts) for one in self.kernels]), ("KVM's source of ", self.sources))
+        kinds = (("kernels ", [_guests(base, self.hosts) for base in self.kernels]), ("KVM's source of ", self.sources))
         parts = [f"{kind}{_named(names)}" for kind, names in kinds if names]
         return f"{', '.join(parts) or 'headers'}; about {self.megabytes} MB"
 
@@ -95,18 +98,13 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     if not (specs and pagings and set(asked) <= set(host_config.PAGINGS)):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]
-    bases = dict.fromkeys([*(one.base for one in parsed if one.base), host_config.GUEST_KERNEL])
-    found = {base: lookup.known(base) for base in bases}
-    lacking = tuple(base for base, kernel in found.items() if kernel is None)
-    unbuilt = [
-        one
-        for one in parsed
-        if one.patch and (found[one.base] is None or not _is_there(partial(host_config.setup, one.text, pagings[0])))
-    ]
-    trees = {one.base: found[one.base] for one in unbuilt}
-    sources = tuple(base for base, kernel in trees.items() if kernel is None or not _holds("kbuild", kernel.release))
-    guest = found[host_config.GUEST_KERNEL]
-    headers = guest is None or not _holds("headers", guest.release)
+    bases = dict.fromkeys([*(spec.base for spec in parsed if spec.base), host_config.GUEST_KERNEL])
+    kernels = {base: lookup.known(base) for base in bases}
+    lacking = tuple(base for base, kernel in kernels.items() if kernel is None)
+    patched = [spec for spec in parsed if spec.patch]
+    unbuilt = [spec for spec in patched if kernels[spec.base] is None or not _is_built(spec.text, pagings[0])]
+    sources = tuple(base for base in dict.fromkeys(spec.base for spec in unbuilt) if not _holds(TREES, kernels[base]))
+    headers = not _holds(HEADERS, kernels[host_config.GUEST_KERNEL])
     lists = {row.suite.name: row for base in lacking for row in _rows(base)}
     return Outlook(
         hosts=specs, pagings=pagings, tests=tests, cold=cold, kernels=lacking, sources=sources, patched=len(unbuilt),
@@ -156,9 +154,16 @@ def _list_mb(row: SuiteRow) -> int:
     return RELEASE_LIST_MB if row.suite.archive == "main" and "-" not in row.suite.name and not row.rolling else LIST_MB
 
 
-def _holds(kind: str, release: str) -> bool:
-    """Tell whether the cache has a folder of that kind for a release."""
-    return any(label_of(path) == release for path in (cache_dir() / kind).glob(f"{release}-*"))
+def _holds(kind: Kind, kernel: Kernel | None) -> bool:
+    """Tell whether the cache has a folder of that kind for a kernel."""
+    if kernel is None:
+        return False
+    folders = (cache_dir() / kind.name).glob(f"{kernel.release}-*")
+    return any(label_of(folder) == kernel.release for folder in folders)
+
+
+def _is_built(spec: str, mode: str) -> bool:
+    return _is_there(partial(host_config.setup, spec, mode))
 
 
 def _is_there(find: Callable[[], object]) -> bool:
@@ -176,6 +181,6 @@ def _rigs_at(spec: str, mode: str) -> int:
     parsed = host_spec.parse(spec)
     if any(lookup.known(base) is None for base in (parsed.base, host_config.GUEST_KERNEL) if base):
         return RIGS
-    if not _is_there(partial(host_config.setup, spec, mode)):
+    if not _is_built(spec, mode):
         return RIGS
     return rigs_to_make(host_config.setup(spec, mode))

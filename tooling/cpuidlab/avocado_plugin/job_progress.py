@@ -93,9 +93,9 @@ class JobProgress:
             made, done = self._made.total(), self._cells - self._cells_left()
             rigs = f"rigs {made} of {made + self._rigs_left()}, " if made or self._rigs_left() else ""
             verdicts = sum((column.verdicts for column in self._columns.values()), Counter[str]())
-            told = f": {_told(verdicts)}" if verdicts else ""
+            counts = f": {_told(verdicts)}" if verdicts else ""
             left = f"; {duration(self.left())} left" if self._cells_left() else ""
-            return f"{rigs}cells {done} of {self._cells}{told}{left}"
+            return f"{rigs}cells {done} of {self._cells}{counts}{left}"
 
     def _rigs_left(self) -> int:
         if "" in self._rigs:
@@ -107,4 +107,4 @@ class JobProgress:
 
 
 def _told(verdicts: Mapping[str, int]) -> str:
-    return ", ".join(f"{verdicts[one]} {one}" for one in Verdict if verdicts.get(one))
+    return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in Verdict if verdicts.get(verdict))

@@ -81,8 +81,8 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     specs = all_hosts.expand(asked)
     variants, left_out = _found(asked, specs, pagings, _eras(era, specs))
-    for one in variants:
-        prediction.predicted(one.setup.kernel, one.era, table)  # UsageError now, not after the job
+    for variant in variants:
+        prediction.predicted(variant.setup.kernel, variant.era, table)  # UsageError now, not after the job
     return Plan(variants, cold, table, left_out)
 
 

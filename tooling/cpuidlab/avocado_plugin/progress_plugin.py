@@ -148,8 +148,8 @@ def _tests(config: Mapping[str, Any]) -> int:
     from avocado.core.resolver import resolve  # noqa: PLC0415
     from avocado.core.suite import resolutions_to_runnables  # noqa: PLC0415
 
-    found = resolve(config["resolver.references"], ignore_missing=True, config=config)
-    return len(resolutions_to_runnables(found, config))
+    references = resolve(config["resolver.references"], ignore_missing=True, config=config)
+    return len(resolutions_to_runnables(references, config))
 
 
 def _is_usual(config: Mapping[str, Any]) -> bool:

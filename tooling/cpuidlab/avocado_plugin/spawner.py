@@ -174,7 +174,7 @@ def _report(task: Any, reason: str, kind: str = "LostTest") -> None:
 
 
 def _post(task: Any, result: str, **more: Any) -> None:
-    told = {"id": str(task.identifier), "job_id": task.job_id}
+    names = {"id": str(task.identifier), "job_id": task.job_id}
     for service in task.status_services:
-        service.post(FinishedMessage.get(result, **more) | told)
+        service.post(FinishedMessage.get(result, **more) | names)
         service.close()

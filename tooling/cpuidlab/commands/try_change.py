@@ -59,13 +59,17 @@ def run(trial: Trial) -> int:
     if trial.profile not in PROFILES:
         raise UsageError(f"there is no profile '{trial.profile}'; known: {', '.join(PROFILES)}")
     place = setup(trial.host, trial.paging)
-    said = predicted(place.kernel, trial.era, trial.eras)
+    prediction = predicted(place.kernel, trial.era, trial.eras)
     _tell("host", f"{place.kernel.label}, {trial.paging}, {place.accel}; guest of profile {trial.profile}")
     _tell("kernel", f"{place.kernel.release} (version {place.kernel.version})")
-    _tell("predicted", f"era {said.era.name}: {said.era.summary}", *filter(None, [said.told(place.kernel.label)]))
+    _tell(
+        "predicted",
+        f"era {prediction.era.name}: {prediction.era.summary}",
+        *filter(None, [prediction.told(place.kernel.label)]),
+    )
     promise, seen = _try(trial, place)
-    _tell("promised", _promised(promise(said.era)))
-    judgement = _judge(trial, place, said.era, promise, seen)
+    _tell("promised", _promised(promise(prediction.era)))
+    judgement = _judge(trial, place, prediction.era, promise, seen)
     _tell(judgement.verdict, *judgement.reason.splitlines(), f"{time.monotonic() - started:.1f} s in all")
     return BROKEN if judgement.verdict is Verdict.FAIL else OK
 
@@ -78,7 +82,7 @@ def _try(trial: Trial, place: Setup) -> tuple[Promise, Observation]:
             story.ask(trial.change)
             _tell("change", _what(trial.change), *_for_all(story.asked, story.before))
             story.set(trial.change)
-            _tell("KVM says", *(f"vCPU {one.vcpu}: {one.answer}" for one in story.answers))
+            _tell("KVM says", *(f"vCPU {answer.vcpu}: {answer.answer}" for answer in story.answers))
             if _names(trial.change) <= UNCOMPARED:
                 story.asked = dict(story.before)
             seen = story.observe()
@@ -157,8 +161,8 @@ def _names(change: str) -> set[str]:
 
 
 def _number(change: str, name: str) -> int | None:
-    found = dict(step.strip().partition("=")[::2] for step in change.split(",")).get(name)
-    return None if found is None else int(found)
+    value = dict(step.strip().partition("=")[::2] for step in change.split(",")).get(name)
+    return None if value is None else int(value)
 
 
 def _keep(folder: Path | None, files: dict[str, str]) -> None:

@@ -77,11 +77,11 @@ def _wanted(release: str, version: str, suite: Suite, roles: Sequence[str]) -> d
     for role in roles:
         names: list[str] = builds.data()["build"][role]
         choices = [name.format(release=release, abi=_abi(release), series=series) for name in names]
-        found = next((name for name in choices if name in listed), None)
-        if found and role == "kbuild" and version not in listed[found]:
-            wanted[found] = listed[found][0]  # these are only the tools, and the tools of a near version do as well
-        elif found and version in listed[found]:
-            wanted[found] = version
+        chosen = next((name for name in choices if name in listed), None)
+        if chosen and role == "kbuild" and version not in listed[chosen]:
+            wanted[chosen] = listed[chosen][0]  # these are only the tools, and the tools of a near version do as well
+        elif chosen and version in listed[chosen]:
+            wanted[chosen] = version
         else:
             raise UsageError(
                 f"no module of {release} can be built: {suite.name} has no {' nor '.join(choices)} of version {version}"

@@ -96,10 +96,10 @@ def apply(patch: Path, source: Path) -> None:
     env = {**os.environ, **buildtree.ENGLISH}
     line = ["patch", "-p1", "-f", "-r", "-", "--no-backup-if-mismatch", "-d", str(source), "-i", str(patch)]
     try:
-        said = command.run([*line, "--dry-run"], seconds=60, env=env)
+        output = command.run([*line, "--dry-run"], seconds=60, env=env)
     except LabError as error:
         raise UsageError(f"patch {patch} does not apply: {_reject(error.evidence)}") from error
-    if not said:  # patch takes an empty file for a patch
+    if not output:  # patch takes an empty file for a patch
         raise UsageError(f"patch {patch} is empty: it changes no file")
     command.run(line, seconds=60, env=env)
 

@@ -25,8 +25,8 @@ def upstream(version: str) -> Version:
 
     Raises UsageError where the text begins with no version.
     """
-    found = _VERSION.match(version)
-    if found is None:
+    match = _VERSION.match(version)
+    if match is None:
         raise UsageError(f"cannot read a kernel version from {version!r}; it should begin like 6.12.107")
-    major, minor, patch = found.groups(default="0")
+    major, minor, patch = match.groups(default="0")
     return int(major), int(minor), int(patch)
