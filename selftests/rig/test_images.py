@@ -21,7 +21,6 @@ RELEASE = "6.1.0-9-amd64"
 
 @pytest.fixture(autouse=True)
 def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(artifact_gc, "make_room", lambda *_: None)
     images._source_digest.cache_clear()
 

@@ -19,7 +19,6 @@ SMALL, HIGHMEM = PROFILES["small"], PROFILES["highmem"]
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeLab:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(artifact_gc, "make_room", lambda *_: None)
     return FakeLab(monkeypatch, tmp_path)
 
