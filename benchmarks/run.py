@@ -24,7 +24,8 @@ from cpuidlab.base.exit_codes import BROKEN, INTERRUPTED, OK, UNTESTED, USAGE
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.base.progress import say, step
 from cpuidlab.commands import avocado_job
-from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.guest import Guest
+from cpuidlab.experiment.observe import observed
 from cpuidlab.judge.eras import predict
 from cpuidlab.judge.expectations import identical
 from cpuidlab.judge.verdict import Verdict, judge
@@ -114,11 +115,10 @@ class Benchmark:
             self.seconds[TEST_COLD if cold else TEST_THAWED].append(time.perf_counter() - started)
 
     def _tell(self, rig: Rig) -> None:
-        story = Story(rig)
-        story.set()
-        promise = identical(len(story.vcpus))
-        seen = story.observe()
-        found = judge(promise, predict(self.setup.kernel.version), None, seen, promise="", rerun="")
+        guest = Guest(rig)
+        guest.set_cpuid()
+        seen = observed(guest)
+        found = judge(identical, predict(self.setup.kernel.version), None, seen, promise="", rerun="")
         if found.verdict is not Verdict.PASS:
             raise LabError(f"the test that is measured did not pass: {found.verdict} {found.reason}")
 

@@ -1,29 +1,25 @@
 """After the first KVM_RUN: the same CPUID again, and another one, on all vCPUs with the VM stopped."""
 
-from cpuidlab.avocado_plugin.base_test import PromiseTest
-from cpuidlab.judge.expectations import changed, identical
+from cpuidlab.testing import Guest, PromiseTest, changed, deadly, identical, promise
 
 
 class AfterRun(PromiseTest):
     """Commits 63f5a1909f9e (warns), feb627e8d6f6 (forbids), c6617c61e8fe (allows what changes nothing)."""
 
-    def test_identical(self) -> None:
+    @promise(identical, calls=2)
+    def test_identical(self, guest: Guest) -> None:
         """The CPUID that each vCPU has, set again after KVM_RUN, changes nothing: accepted where the era allows it
         (c6617c61e8fe), with both warning lines for each vCPU where it warns (63f5a1909f9e); the guest stays stable."""
-        with self.story() as story:
-            story.set()
-            self.conclude(story, identical(len(story.vcpus)))
+        guest.set_cpuid()
 
-    def test_maxphyaddr_36(self) -> None:
+    @promise(changed, calls=2)
+    def test_maxphyaddr_36(self, guest: Guest) -> None:
         """MAXPHYADDR lowered to 36 after KVM_RUN, all RAM below it: applied silently, applied with both warning lines
         (63f5a1909f9e) or refused with EINVAL (feb627e8d6f6, ee3a5f9e3d9b) as the era says; the guest stays stable."""
-        with self.story() as story:
-            story.set("maxphyaddr=36")
-            self.conclude(story, changed(len(story.vcpus)))
+        guest.set_cpuid("maxphyaddr=36")
 
-    def test_maxphyaddr_32_below_ram(self) -> None:
+    @promise(deadly, calls=2, profile="highmem")
+    def test_maxphyaddr_32_below_ram(self, guest: Guest) -> None:
         """MAXPHYADDR lowered to 32 after KVM_RUN, RAM above 4 GiB: where it is accepted the guest's own page tables
         hold reserved bits now and it dies, where it is refused (feb627e8d6f6, ee3a5f9e3d9b) it stays stable."""
-        with self.story(profile="highmem") as story:
-            story.set("maxphyaddr=32")
-            self.conclude(story, changed(len(story.vcpus), deadly=True))
+        guest.set_cpuid("maxphyaddr=32")

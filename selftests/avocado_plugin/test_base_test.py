@@ -1,107 +1,104 @@
-"""What becomes of a test whose rig, story or guest is not as it should be."""
+"""What Avocado sees of a test: its docstring, its parameters, and how its verdict is told."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+from avocado.core import exceptions
 from cpuidlab.avocado_plugin import base_test
-from cpuidlab.avocado_plugin.base_test import PromiseTest
-from cpuidlab.base.errors import LabError, UsageError
-from cpuidlab.experiment.experiment import UnseenError
+from cpuidlab.avocado_plugin.base_test import PromiseTest, promise
+from cpuidlab.avocado_plugin.promise_run import CaseName, PromiseUnderTest, RunVariant
+from cpuidlab.judge.expectations import changed
 from cpuidlab.judge.verdict import Judgement, Verdict
 
-FAIL, PASS = Judgement(Verdict.FAIL, "it was refused"), Judgement(Verdict.PASS, "as promised")
 
-UNSEEN = UnseenError(LabError("no login"), None)
+class Params:
+    """A variant's parameters, as Avocado gives them to a test."""
+
+    def get(self, name: str, default: object) -> object:
+        return {"host": "6.1", "cold": True, "era": "warn", "kernel": "d1"}.get(name, default)
 
 
-class EndedError(Exception):
-    """Avocado's own exceptions, with which it takes a verdict."""
+class Example(PromiseTest):
+    """Stands for the tests; Avocado's own part is left out."""
 
+    __test__ = False
+    params = Params()
+    log = logging.getLogger("example")
+    filename, outputdir = "/lab/tests/test_example.py", "/evidence"
+    route = "replug"
 
-def publish(judgement: Judgement) -> None:
-    raise EndedError(judgement)
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+        self._testMethodName = "test_it"
+
+    def __del__(self) -> None:
+        """Nothing of Avocado's is there to be removed."""
+
+    @promise(changed, calls=2, profile="highmem")
+    def test_it(self, guest: object) -> None:
+        """A promise
+        in two lines."""
+        self.seen.append(guest)
 
 
 @pytest.fixture
-def test(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Stands for a PromiseTest in the midst of a job."""
+def judgement(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the run of a test comes to, and what it was given."""
+    run: dict[str, Any] = {"judgement": Judgement(Verdict.PASS, "as promised")}
 
-    @contextmanager
-    def open_rig(*_: object) -> Iterator[Any]:
-        yield SimpleNamespace(machine=SimpleNamespace(console=str))
+    class FakeRun:
+        def __init__(self, *words: object) -> None:
+            run["words"] = words
 
-    monkeypatch.setattr(base_test, "setup", lambda *_: SimpleNamespace(kernel=SimpleNamespace(digest="", label="5.10")))
-    monkeypatch.setattr(base_test, "open_rig", open_rig)
-    told = SimpleNamespace(evidence=dict, observe=failing(UNSEEN), look_last=lambda: None)
-    monkeypatch.setattr(base_test, "Story", lambda rig: told)
-    return SimpleNamespace(
-        host="5.10", paging="npt", cold=False, params=SimpleNamespace(get=lambda _, default: default),
-        rerun="again", judgement=None, predicted=None, _prediction=SimpleNamespace(told=lambda _: ""),
-        _testMethodName="name", name=None, _probed=lambda: None, _save=lambda _: None, _publish=publish,
-    )  # fmt: skip
+        def run(self, story: Any) -> Judgement:
+            story("the guest")
+            found: Judgement = run["judgement"]
+            return found
 
-
-@contextmanager
-def story(test: Any, verdict: Verdict, reason: str) -> Iterator[Any]:
-    """The test's story, which must end with that."""
-    with pytest.raises(EndedError) as ended, PromiseTest.story(test) as told:
-        yield told
-    assert ended.value.args == (Judgement(verdict, reason),)
+    monkeypatch.setattr(base_test, "PromiseRun", FakeRun)
+    return run
 
 
-def failing(error: Exception) -> Callable[..., Any]:
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    return fail
-
-
-@pytest.mark.parametrize("what", ["setup", "open_rig"])
-@pytest.mark.parametrize("error", [UsageError("the patch does not apply"), LabError("no boot")])
-def test_a_rig_that_cannot_be_made_in_the_midst_of_a_job_is_an_error(
-    test: Any, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
-) -> None:
-    monkeypatch.setattr(base_test, what, failing(error))
-    with pytest.raises(EndedError) as ended, PromiseTest.story(test):
-        pass
-    assert ended.value.args == (Judgement(Verdict.ERROR, f"{error}; rerun: again"),)
-
-
-def test_what_the_cpu_lacks_is_a_skip(test: Any) -> None:
-    with story(test, Verdict.SKIP, "this CPU model has no la57"):
-        raise UsageError("this CPU model has no la57")
-
-
-def test_a_test_without_a_conclusion_is_an_error(test: Any) -> None:
-    with story(test, Verdict.ERROR, "this test ended without a conclusion: mend the test; rerun: again"):
-        pass
+def test_a_test_tells_its_name_its_promise_and_its_variant(judgement: dict[str, Any]) -> None:
+    example = Example()
+    example.test_it()
+    assert example.seen == ["the guest"]
+    name = CaseName(Path("/lab/tests/test_example.py"), "Example", "test_it", "replug", "A promise in two lines.")
+    variant = RunVariant(host="6.1", cold=True, era="warn", kernel="d1")
+    assert judgement["words"] == (
+        name,
+        PromiseUnderTest(changed, calls=2, profile="highmem"),
+        variant,
+        Path("/evidence"),
+    )
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted"),
-    [(PASS, Judgement(Verdict.ERROR, "no login; rerun: again")), (FAIL, FAIL)],
+    ("verdict", "error"),
+    [
+        (Verdict.FAIL, exceptions.TestFail),
+        (Verdict.ERROR, exceptions.TestError),
+        (Verdict.SKIP, exceptions.TestCancel),
+    ],
 )
-def test_a_guest_that_nobody_saw_hides_no_broken_promise_and_keeps_none(
-    test: Any, monkeypatch: pytest.MonkeyPatch, found: Judgement, wanted: Judgement
+def test_a_verdict_that_avocado_takes_from_an_exception(
+    judgement: dict[str, Any], verdict: Verdict, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(base_test, "judge", lambda *_, **__: found)
-    with story(test, wanted.verdict, wanted.reason) as told:
-        PromiseTest.conclude(test, told, lambda _: None)  # type: ignore[arg-type, return-value]
+    judgement["judgement"] = Judgement(verdict, "the reason")
+    with pytest.raises(error, match="the reason"):
+        Example().test_it()
 
 
-def test_why_nobody_saw_the_guest_is_what_is_told(test: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_test, "judge", failing(LabError("nobody looked at the guest's health")))
-    with story(test, Verdict.ERROR, "no login; rerun: again") as told:
-        PromiseTest.conclude(test, told, lambda _: None)  # type: ignore[arg-type, return-value]
-
-
-def test_where_the_lab_fails_the_evidence_is_of_that_moment(test: Any) -> None:
-    saved: dict[str, str] = {}
-    test._save = saved.update
-    with story(test, Verdict.ERROR, "a program did not end in time; rerun: again") as told:
-        told.look_last = lambda: setattr(told, "evidence", lambda: {"hook-log.txt": "as it is now"})
-        raise LabError("a program did not end in time")
-    assert saved["hook-log.txt"] == "as it is now"
+@pytest.mark.parametrize(
+    ("verdict", "level"),
+    [(Verdict.PASS, logging.INFO), (Verdict.KNOWN, logging.INFO), (Verdict.WARN, logging.WARNING)],
+)
+def test_a_verdict_with_which_a_test_ends_well(
+    judgement: dict[str, Any], verdict: Verdict, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    judgement["judgement"] = Judgement(verdict, "the reason")
+    with caplog.at_level(logging.INFO):
+        Example().test_it()
+    assert [(record.levelno, record.message) for record in caplog.records] == [(level, "the reason")]

@@ -1,67 +1,32 @@
 """`cpuidlab try` on a stand-in for the rig: the real story, expectations and judge, and what is printed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError
+from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.commands import cli, try_change
-from cpuidlab.experiment import guest_exit
-from cpuidlab.experiment.experiment import Story
-from cpuidlab.experiment.observation import Fate, GuestReport, Probe
+from cpuidlab.experiment.observation import Probe
 from cpuidlab.judge.eras import era
-from cpuidlab.kvm.cpuid import Model
-from cpuidlab.kvm.hook import Answer, Vcpu
 from cpuidlab.kvm.warning import WARNING_LINES
 from cpuidlab.rig.guest_config import PROFILES
-from models import EPYC
+from fakerig import FakeRig
 
 
-class FakeRig:
-    """A kernel that accepts or refuses, warns or not; `files` shows what the hook and the host's log would hold."""
-
-    def __init__(self, errno: int = 0, lines: Iterable[str] = ()) -> None:
-        self.deadline = Deadline.after(10)
-        self.guest_mark = None
-        self.guest = None
-        self.qmp = SimpleNamespace(transcript=["{}"], execute=lambda *_: {"status": "paused"})
-        self.hook = self
-        self.errno, self.lines = errno, tuple(lines)
-        self.models: dict[int, Model] = {0: EPYC, 1: EPYC}
-        self.sets: list[str] = []
-
-    def list(self) -> tuple[Vcpu, ...]:
-        return tuple(Vcpu(number, 9, len(EPYC), True, 5) for number in self.models)
-
-    def get(self, vcpu: int) -> Model:
-        return self.models[vcpu]
-
-    def set(self, vcpu: int, model: Model, call: int, *, live: bool) -> Answer:
-        if not self.errno:
-            self.models[vcpu] = model
-        ret = -1 if self.errno else 0
-        self.sets.append(f"1.000000000 set_cpuid2 vcpu={vcpu} by=lab ret={ret} errno={self.errno}\n")
-        return Answer(ret, self.errno)
-
-    def files(self) -> dict[str, str]:
-        warned = [line for _ in self.sets for line in self.lines]
-        log = "".join(f"4,{number},{number},-;{line}\n" for number, line in enumerate(["boot", *warned]))
-        names = ("guest-console", "qemu-stderr")
-        return {"host-log": log, "hook-log": "".join(self.sets), **dict.fromkeys(names, "")}
-
-    def stop(self) -> None: ...
-
-    def resume(self) -> None: ...
+def rig_of(errno: int = 0, lines: Sequence[str] = ()) -> FakeRig:
+    """A kernel that accepts or refuses, warns or not."""
+    rig = FakeRig()
+    rig.hook.errno, rig.hook.lines = errno, lines
+    return rig
 
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What a trial finds; the guest lives where `dies` is empty."""
-    found = SimpleNamespace(rig=FakeRig(), dies="", version="5.10.262-1", probes=0, asked=[])
+    """What a trial finds."""
+    found = SimpleNamespace(rig=FakeRig(), version="5.10.262-1", probes=0, asked=[])
 
     def setup(host: str, paging: str) -> Any:
         release = found.version.partition("-")[0]
@@ -75,15 +40,11 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def probe(_: Any) -> Probe:
         found.probes += 1
-        return Probe("accepted", "EINVAL" if found.rig.errno else "accepted", 0, 0)
+        return Probe("accepted", "EINVAL" if found.rig.hook.errno else "accepted", 0, 0)
 
     monkeypatch.setattr(try_change, "setup", setup)
     monkeypatch.setattr(try_change, "open_rig", open_rig)
     monkeypatch.setattr(try_change, "probe", probe)
-    monkeypatch.setattr(Story, "_look_at_guest", lambda _: None)
-    monkeypatch.setattr(Story, "_report", lambda _: GuestReport(True))
-    monkeypatch.setattr(guest_exit, "is_gone", lambda _: bool(found.dies))
-    monkeypatch.setattr(guest_exit, "of_dead", lambda *_: Fate(False, found.dies, 0.4, 0))
     return found
 
 
@@ -107,10 +68,10 @@ def test_an_accepted_change_is_told_from_host_to_verdict(
 
 
 def test_a_guest_that_dies_as_promised(lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    lab.dies = "triple fault"
+    lab.rig.dies = True
     code, said = tell(capsys, "--change", "maxphyaddr=32", "--profile", "highmem")
     assert code == 0
-    assert "died: triple fault, 0.4 s after the change" in said and "nobody is left to ask" in said
+    assert "died: triple fault (KVM_EXIT_SHUTDOWN), 0.4 s after the change" in said and "nobody is left to ask" in said
     assert "the guest dies of it" in said
 
 
@@ -125,7 +86,7 @@ def test_a_guest_that_should_have_died_breaks_the_promise(
 
 
 def test_a_refusal_by_an_old_version_is_a_backport(lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    lab.rig = FakeRig(errno=22)
+    lab.rig = rig_of(errno=22)
     code, said = tell(capsys, "--change", "maxphyaddr=36")
     assert code == 0 and lab.probes == 1
     assert "WARN" in said and "behaves as forbid-changed" in said
@@ -136,7 +97,7 @@ def test_a_refusal_by_an_old_version_is_a_backport(lab: SimpleNamespace, capsys:
 def test_both_lines_are_due_where_the_user_names_the_era(
     lines: tuple[str, ...], code: int, lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab.rig = FakeRig(lines=lines)
+    lab.rig = rig_of(lines=lines)
     got, said = tell(capsys, "--era", "warn")
     assert got == code
     assert "named by --era" in said and f"<4> {WARNING_LINES[0]}" in said
@@ -166,6 +127,12 @@ def test_bad_words_are_one_line_and_2(
     assert line in said and said.count("\n") == 1
 
 
+def test_a_guest_that_nobody_reaches_is_125(lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.rig.login_fails = LostVMError("the host is gone")
+    lab.rig.host_lost = True
+    assert tell(capsys, "--change", "maxphyaddr=36")[0] == 125
+
+
 def test_a_lost_rig_is_125(lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_: Any) -> Any:
         raise LabError("the host is gone")
@@ -189,5 +156,5 @@ def test_a_lost_rig_is_125(lab: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_what_is_promised(change: str, name: str, answer: str, guest: str | None) -> None:
-    due = try_change.promise_of(change, PROFILES["highmem"], 2)(era(name))
+    due = try_change.promise_of(change, PROFILES["highmem"])(era(name))
     assert (due.answer, due.guest) == (answer, guest)

@@ -1,16 +1,13 @@
-"""How a guest ended: fake rigs with recorded words."""
-
-from types import SimpleNamespace
-from typing import Any, cast
+"""How a guest ended: rigs without machines, with recorded words."""
 
 import pytest
-from cpuidlab.base import deadline
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment import guest_exit
 from cpuidlab.experiment.observation import Fate
+from cpuidlab.experiment.rig_logs import LogReader
 from cpuidlab.kvm.hook_log import HookEvent
-from cpuidlab.rig.rig import Rig
+from fakerig import FakeRig, event
 
 SPIN, OTHER = "ffffffff81a0b2ab", "ffffffff8100112c"
 CONSOLE = (
@@ -39,57 +36,6 @@ def registers(*cpus: tuple[str, int, int]) -> str:
     )
 
 
-class Machine:
-    def __init__(self, lost: bool = False) -> None:
-        self.lost = lost
-
-    def watch(self) -> None:
-        if self.lost:
-            raise LostVMError("the host is gone")
-
-
-class FakeQmp:
-    def __init__(self, looks: list[str] | None = None, events: list[dict[str, Any]] | None = None) -> None:
-        self.looks = looks or []
-        self.events = events or []
-        self.ends_after = 10**6  # looks at it
-        self.broken = False
-
-    def execute(self, command: str, _: Deadline, **arguments: str) -> str:
-        assert (command, arguments) == ("human-monitor-command", {"command_line": "info registers -a"})
-        if self.broken:
-            raise LostVMError("QMP broke off")
-        return self.looks.pop(0)
-
-    def watch(self) -> None:
-        self.ends_after -= 1
-        if self.ends_after < 0:
-            raise LostVMError("the QMP connection has ended")
-
-    def seen(self, event: str) -> dict[str, Any] | None:
-        return next((one for one in self.events if one["event"] == event), None)
-
-
-class FakeRig:
-    def __init__(self, qmp: FakeQmp, files: dict[str, str] | None = None, seconds: float = 30) -> None:
-        self.qmp = qmp
-        self.machine = Machine()
-        self.deadline = Deadline.after(seconds)
-        self._files = {"qemu-exit": "0\n", "qemu-stderr": "", "guest-console": ""} | (files or {})
-        self.reads = 0
-
-    def files(self) -> dict[str, str]:
-        self.reads += 1
-        return self._files if self.reads > 1 else self._files | {"qemu-exit": ""}  # QEMU's shell writes it a bit later
-
-    def wait(self, what: str, look: Any) -> Any:
-        return deadline.wait_for(what, look, self.deadline, self.machine.watch)
-
-
-def rig_of(fake: FakeRig | SimpleNamespace) -> Rig:
-    return cast(Rig, fake)
-
-
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest_exit, "STUCK_LOOK_SECONDS", 0.0)
@@ -97,7 +43,9 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stuck(looks: list[str]) -> str | None:
     assert len(looks) == guest_exit.STUCK_LOOKS
-    return guest_exit.stuck(rig_of(FakeRig(FakeQmp(looks))))
+    rig = FakeRig()
+    rig.qmp.registers = looks
+    return guest_exit.stuck(rig.as_rig())
 
 
 def test_a_spinning_vcpu_is_named_with_its_place() -> None:
@@ -130,9 +78,9 @@ def test_newlines_alone_do_as_well() -> None:
 
 
 def test_a_guest_that_ends_under_the_look_does_not_hang() -> None:
-    qmp = FakeQmp()
-    qmp.broken = True
-    assert guest_exit.stuck(rig_of(FakeRig(qmp))) is None
+    rig = FakeRig()
+    rig.qmp.ended = True
+    assert guest_exit.stuck(rig.as_rig()) is None
 
 
 def test_last_words_each_once_and_without_line_ends() -> None:
@@ -145,75 +93,92 @@ def test_last_words_each_once_and_without_line_ends() -> None:
     assert guest_exit.last_words("[    1.0] LAB: guest up\r\nOops: from a program\r\n") == ()
 
 
-def stamped(event: str, seconds: int, microseconds: int, **data: object) -> dict[str, Any]:
-    return {"event": event, "timestamp": {"seconds": seconds, "microseconds": microseconds}, "data": data}
+DEATH = (
+    event("RESUME", 100),
+    event("STOP", 105),
+    event("RESUME", 110.9),
+    event("SHUTDOWN", 112.15, guest=True, reason="guest-reset"),
+)
+TRIPLE = "2.000000000 shutdown vcpu=0\n"
 
 
-DEATH = [
-    stamped("RESUME", 100, 0),
-    stamped("STOP", 105, 0),
-    stamped("RESUME", 110, 900_000),
-    stamped("SHUTDOWN", 112, 150_000, guest=True, reason="guest-reset"),
-]
+def end_of(rig: FakeRig) -> Fate:
+    """QEMU's shell writes the exit code a bit later than QEMU ends."""
+    logs = LogReader(rig.as_rig())
+    files, not_yet = rig.files, iter([{"qemu-exit": ""}])
+    rig.files = lambda: files() | next(not_yet, {})  # type: ignore[method-assign]
+    return guest_exit.of_dead(rig.as_rig(), logs)
 
 
 def test_a_triple_fault_is_told_by_the_hooks_log() -> None:
-    rig = rig_of(FakeRig(FakeQmp(events=DEATH), {"guest-console": CONSOLE}))
-    since = [HookEvent(1.0, "set_cpuid2", vcpu=0), HookEvent(2.0, "shutdown", vcpu=0)]
+    rig = FakeRig()
+    rig.end_qemu(0, "", *DEATH)
+    rig.texts["guest-console"] = CONSOLE
+    logs = LogReader(rig.as_rig())
+    rig.hook.events.append(TRIPLE)
     words = "BUG: unable to handle page fault for address: ffff88813fe01000"
-    assert guest_exit.of_dead(rig, since) == Fate(False, f"triple fault (KVM_EXIT_SHUTDOWN), after {words}", 1.25, 0)
+    fate = guest_exit.of_dead(rig.as_rig(), logs)
+    assert fate == Fate(False, f"triple fault (KVM_EXIT_SHUTDOWN), after {words}", 1.25, 0)
 
 
 def test_a_reset_by_the_guest_itself() -> None:
-    rig = rig_of(FakeRig(FakeQmp(events=DEATH[-1:])))
-    since = [HookEvent(1.0, "set_cpuid2", vcpu=0)]
-    assert guest_exit.of_dead(rig, since) == Fate(False, "reset by the guest itself (guest-reset)", None, 0)
+    rig = FakeRig()
+    rig.hook.events.append(TRIPLE)  # before the mark
+    rig.end_qemu(0, "", DEATH[-1])
+    assert end_of(rig) == Fate(False, "reset by the guest itself (guest-reset)", None, 0)
 
 
 def test_a_qemu_that_died_by_itself() -> None:
-    said = "warning: TCG\nqemu-system-x86_64: kvm_init_vcpu: kvm_arch_init_vcpu failed (1): Invalid argument\n"
-    rig = rig_of(FakeRig(FakeQmp(events=DEATH[:1]), {"qemu-exit": "1\n", "qemu-stderr": said}))
-    how = "QEMU died: qemu-system-x86_64: kvm_init_vcpu: kvm_arch_init_vcpu failed (1): Invalid argument"
-    assert guest_exit.of_dead(rig, []) == Fate(False, how, None, 1)
+    rig = FakeRig()
+    words = "qemu-system-x86_64: kvm_init_vcpu: kvm_arch_init_vcpu failed (1): Invalid argument"
+    rig.end_qemu(1, f"warning: TCG\n{words}\n", DEATH[0])
+    assert end_of(rig) == Fate(False, f"QEMU died: {words}", None, 1)
 
 
 def test_an_event_without_a_time_is_a_lab_error() -> None:
-    broken = [DEATH[0], DEATH[3] | {"timestamp": None}]
+    rig = FakeRig()
+    rig.end_qemu(0, "", DEATH[0], DEATH[-1] | {"timestamp": None})
     with pytest.raises(LabError, match="without a time"):
-        guest_exit.of_dead(rig_of(FakeRig(FakeQmp(events=broken))), [])
+        end_of(rig)
 
 
-def test_gone_is_the_end_of_qmp_and_a_lost_host_is_an_error() -> None:
-    fake = FakeRig(FakeQmp())
-    assert not guest_exit.is_gone(rig_of(fake))
-    fake.qmp.ends_after = 0
-    assert guest_exit.is_gone(rig_of(fake))
-    fake.machine.lost = True
-    with pytest.raises(LostVMError, match="host"):
-        guest_exit.is_gone(rig_of(fake))
+def test_a_guest_is_gone_where_qmp_has_ended_and_the_host_has_not() -> None:
+    rig = FakeRig()
+    assert not guest_exit.is_gone(rig.as_rig())
+    rig.qmp.ended = True
+    assert guest_exit.is_gone(rig.as_rig())
+    rig.host_lost = True
+    with pytest.raises(LostVMError, match="the host is gone"):
+        guest_exit.is_gone(rig.as_rig())
 
 
 def test_await_end() -> None:
-    fake = FakeRig(FakeQmp())
-    assert guest_exit.await_end(rig_of(fake), Deadline.after(0.05)) is False
-    fake.qmp.ends_after = 2
-    assert guest_exit.await_end(rig_of(fake), Deadline.after(10)) is True
-    fake.machine.lost = True
-    with pytest.raises(LostVMError):
-        guest_exit.await_end(rig_of(fake), Deadline.after(10))
+    rig = FakeRig()
+    assert guest_exit.await_end(rig.as_rig(), Deadline.after(0.05)) is False
+    looks = iter([None, None])
+
+    def ends_later() -> None:
+        if next(looks, "ended") == "ended":
+            raise LostVMError("the QMP connection has ended")
+
+    rig.qmp.watch = ends_later  # type: ignore[method-assign]
+    assert guest_exit.await_end(rig.as_rig(), Deadline.after(10)) is True
+    rig.host_lost = True
+    with pytest.raises(LostVMError, match="the host is gone"):
+        guest_exit.await_end(rig.as_rig(), Deadline.after(10))
 
 
 @pytest.mark.parametrize("status", ["running", "paused", "prelaunch", "shutdown", "internal-error"])
 def test_given_up_is_what_qemu_calls_an_internal_error(status: str) -> None:
-    qmp = SimpleNamespace(execute=lambda *_: {"status": status})
-    assert guest_exit.is_given_up(rig_of(SimpleNamespace(qmp=qmp, deadline=None))) is (status == "internal-error")
+    rig = FakeRig()
+    rig.qmp.status = status
+    assert guest_exit.is_given_up(rig.as_rig()) is (status == "internal-error")
 
 
 def test_a_guest_that_has_ended_is_not_given_up() -> None:
-    def broken(*_: object) -> None:
-        raise LostVMError("QMP broke off")
-
-    assert not guest_exit.is_given_up(rig_of(SimpleNamespace(qmp=SimpleNamespace(execute=broken), deadline=None)))
+    rig = FakeRig()
+    rig.qmp.ended = True
+    assert not guest_exit.is_given_up(rig.as_rig())
 
 
 @pytest.mark.parametrize(

@@ -1,317 +1,266 @@
-"""Acts and observers on a story whose rig only writes down what is asked of it."""
+"""What is done to a guest beside setting its CPUID, on a rig that only writes down what is asked of it."""
 
 import socket
-from dataclasses import dataclass, field
 from functools import partial
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
-from cpuidlab.base import deadline
-from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment import guest_ops, page_probe
-from cpuidlab.experiment.experiment import Story
-from fakechannel import FakeChannel
+from cpuidlab.experiment.guest import Course
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.observation import VcpuAnswer
+from cpuidlab.experiment.page_probe import Page, PageReaders
+from cpuidlab.kvm.cpuid import with_field
+from fakerig import FakeRig, event, guest_on
+from models import EPYC
 
-# query-hotpluggable-cpus of -smp 2,maxcpus=4: the highest first, a qom-path only where a CPU is plugged
-SLOTS = [
-    {"type": "host-x86_64-cpu", "vcpus-count": 1, "props": {"socket-id": 0, "core-id": core, "thread-id": 0}}
-    | ({"qom-path": f"/machine/unattached/device[{core}]"} if core < 2 else {})
-    for core in (3, 2, 1, 0)
-]
-
-
-@dataclass
-class FakeQmp:
-    """Sends the event that a command is followed by; `dies_at` is the command that QEMU does not survive."""
-
-    log: list[str]
-    dies_at: str = ""
-    refuses: str = ""
-    silent: bool = False
-    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    come: set[str] = field(default_factory=set)
-
-    def execute(self, command: str, _: Deadline, **arguments: Any) -> Any:
-        self.log.append(command)
-        self.sent.append((command, {name.replace("_", "-"): value for name, value in arguments.items()}))
-        if command == self.dies_at:
-            raise LostVMError("QMP broke off")
-        if command == self.refuses:
-            raise LabError(f"QMP {command} was refused")
-        event = {"system_reset": "RESET", "device_del": "DEVICE_DELETED"}.get(command)
-        if event and not self.silent:
-            self.come.add(event)
-        return SLOTS
-
-    def watch(self) -> None:
-        """Nothing more comes by itself."""
-
-    def seen(self, event: str) -> bool | None:
-        return event in self.come or None
-
-    def tail(self) -> str:
-        return "the transcript"
-
-
-class FakeGuest:
-    """Answers a command with the first fitting text; its programs are fake channels."""
-
-    def __init__(self, log: list[str], answers: dict[str, str]) -> None:
-        self._log = log
-        self._answers = answers
-        self.channel = FakeChannel()
-
-    def run(self, command: str, _: Deadline, check: bool = True) -> str:
-        self._log.append(command)
-        answer = next((text for part, text in self._answers.items() if part in command), "")
-        if answer == "broken" and check:
-            raise LabError("it failed")
-        return answer
-
-    def open_program(self, command: str, _: Deadline) -> FakeChannel:
-        self._log.append(command)
-        return self.channel
-
-
-class FakeStory:
-    def __init__(self, answers: dict[str, str] | None = None, seconds: float = 10) -> None:
-        self.log: list[str] = []
-        self.readings: list[str] = []
-        self.deadline = Deadline.after(seconds)
-        self.lost = False
-        self.has_run = [False, False]
-        self.qmp = FakeQmp(self.log)
-        self.guest = FakeGuest(self.log, answers or {})
-        self.rig = SimpleNamespace(
-            qmp=self.qmp,
-            guest=self.guest,
-            host=self.guest,
-            wait=lambda what, look: deadline.wait_for(what, look, self.deadline, self.watch),
-            watch=self.watch,
-            machine=SimpleNamespace(watch=self.watch),
-            hook=SimpleNamespace(list=lambda: [SimpleNamespace(has_run=one) for one in self.has_run]),
-        )
-
-    def watch(self) -> None:
-        if self.lost:
-            raise LostVMError("the host is gone")
-
-    def resume(self) -> None:
-        self.log.append("resume")
-
-    def stop(self) -> None:
-        self.log.append("stop")
-
-    def adopt(self, vcpu: int) -> None:
-        self.log.append(f"adopt {vcpu}")
-
-    def qemu_set(self) -> None:
-        self.log.append("qemu_set")
-
-    def boots(self) -> None:
-        self.log.append("boots")
-
-    def as_story(self) -> Story:
-        return cast(Story, self)
+BROKEN = LabError("it failed")
 
 
 def test_a_reset_is_allowed_awaited_and_followed_by_a_boot() -> None:
-    story = FakeStory()
-    guest_ops.system_reset(story.as_story())
-    assert story.log == ["set-action", "system_reset", "query-status", "boots"]
-    assert story.qmp.sent[0] == ("set-action", {"reboot": "reset"})
+    rig = FakeRig()
+    guest = guest_on(rig)
+    guest_ops.system_reset(guest)
+    assert rig.log == ["set-action", "system_reset", "query-status"]
+    assert rig.qmp.sent[-3] == ("set-action", {"reboot": "reset"})
+    assert guest.course is Course.BOOTS
 
 
 def test_a_reset_that_never_comes_shows_the_transcript() -> None:
-    story = FakeStory(seconds=0.05)
-    story.qmp.silent = True
+    rig = FakeRig(seconds=0.05)
+    rig.qmp.silent = True
+    guest = guest_on(rig)
     with pytest.raises(LabError, match="in vain for QEMU's event RESET") as caught:
-        guest_ops.system_reset(story.as_story())
+        guest_ops.system_reset(guest)
     assert caught.value.evidence == "the transcript"
-    assert "boots" not in story.log
+    assert guest.course is Course.RUNS_ON
 
 
 def test_a_lost_host_is_told_as_such() -> None:
-    story = FakeStory()
-    story.lost = True
+    rig = FakeRig()
+    guest = guest_on(rig)
+    rig.host_lost = True
     with pytest.raises(LostVMError, match="the host is gone"):
-        guest_ops.system_reset(story.as_story())
+        guest_ops.system_reset(guest)
 
 
 def test_a_guest_that_reboots_itself_is_stopped_after_its_reset() -> None:
-    story = FakeStory()
-    story.qmp.come.add("RESET")
-    guest_ops.guest_reboot(story.as_story())
-    assert story.log == ["set-action", "resume", "reboot -f", "stop", "boots"]
+    rig = FakeRig()
+    guest = guest_on(rig)
+    rig.qmp.events.append(event("RESET"))
+    guest_ops.guest_reboot(guest)
+    assert rig.log == ["set-action", "resume", "reboot -f", "stop"]
+    assert guest.course is Course.BOOTS
+
+
+def test_osxsave_is_set_by_the_guest_and_is_in_the_models_from_before() -> None:
+    rig = FakeRig()
+    guest = guest_on(rig)
+    rig.hook.models = dict.fromkeys(rig.hook.models, with_field(EPYC, "osxsave", 1))
+    guest_ops.set_osxsave(guest)
+    assert "echo osxsave >/proc/cpuidprobe" in rig.log[1]
+    assert guest.before == guest.asked == rig.hook.models
+
+
+@pytest.mark.parametrize(
+    ("osxsave", "note", "course"),
+    [(0, Note.OSXSAVE_CLEARED, Course.BOOTS), (1, Note.OSXSAVE_STALE, Course.STAYS_STOPPED)],
+)
+def test_a_guest_with_a_stale_osxsave_is_not_let_boot(osxsave: int, note: Note, course: Course) -> None:
+    rig = FakeRig()
+    guest = guest_on(rig)
+    guest.let_boot()
+    rig.hook.models = {0: with_field(EPYC, "osxsave", 0), 1: with_field(EPYC, "osxsave", osxsave)}
+    guest_ops.note_osxsave(guest)
+    assert (guest.notes, guest.course) == ([note], course)
 
 
 def test_a_cpu_that_waits_for_sipi_and_is_brought_up_again() -> None:
-    story = FakeStory()
-    guest_ops.send_init(story.as_story(), 1)
-    guest_ops.put_online(story.as_story(), 1)
+    rig = FakeRig()
+    guest = guest_on(rig)
+    guest_ops.send_init(guest, 1)
+    guest_ops.put_online(guest, 1)
     path = "/sys/devices/system/cpu/cpu1/online"
     init = f"insmod /lib/cpuidprobe.ko && echo 0 >{path} && echo init 1 >/proc/cpuidprobe"
-    assert story.log == ["resume", init, "stop", "resume", f"echo 1 >{path}", "stop"]
+    assert rig.log == ["resume", init, "stop", "resume", f"echo 1 >{path}", "stop"]
 
 
 def test_only_the_first_vcpu_runs() -> None:
-    story = FakeStory()
-    states = iter([[False, False], [True, False], [True, False]])
-    story.rig.hook.list = lambda: [SimpleNamespace(has_run=one) for one in next(states)]
-    guest_ops.run_first_vcpu_only(story.as_story())
-    assert story.log == ["resume", "stop", "boots"]
-    assert next(states, None) is None
-    story = FakeStory()
-    story.has_run = [True, True]
+    rig = FakeRig(has_run=False)
+    guest = guest_on(rig)
+    rig.hook.has_run[0] = True
+    guest_ops.run_first_vcpu_only(guest)
+    assert rig.log == ["resume", "stop"]
+    assert guest.course is Course.BOOTS
+    rig.hook.has_run[1] = True
     with pytest.raises(LabError, match="the firmware has woken the other vCPUs"):
-        guest_ops.run_first_vcpu_only(story.as_story())
+        guest_ops.run_first_vcpu_only(guest)
 
 
-@pytest.mark.parametrize("online", ["", "broken"])
-def test_a_cpu_that_is_brought_up_or_is_not(online: str) -> None:
-    story = FakeStory({"echo there": "there\n", "= 1 ]": online})
-    guest_ops.bring_up(story.as_story(), 2)
-    assert story.log[0] == "resume"
-    assert "echo 1 >/sys/devices/system/cpu/cpu2/online" in story.log[-1]
+@pytest.mark.parametrize("online", ["", BROKEN])
+def test_a_cpu_that_is_brought_up_or_is_not(online: str | Exception) -> None:
+    rig = FakeRig()
+    rig.guest.answers |= {"echo there": "there\n", "= 1 ]": online}
+    guest_ops.bring_up(guest_on(rig), 2)
+    assert rig.log[0] == "resume"
+    assert "echo 1 >/sys/devices/system/cpu/cpu2/online" in rig.log[-1]
 
 
 def test_a_cpu_that_the_guest_never_sees() -> None:
     with pytest.raises(LabError, match="in vain for the guest to see CPU 2"):
-        guest_ops.bring_up(FakeStory(seconds=0.05).as_story(), 2)
+        guest_ops.bring_up(guest_on(FakeRig(seconds=0.05)), 2)
 
 
 def test_a_hot_add_takes_the_first_free_socket() -> None:
-    story = FakeStory()
-    assert guest_ops.hot_add(story.as_story(), pdpe1gb=False) == 2
-    command, words = story.qmp.sent[-1]
+    rig = FakeRig()
+    guest = guest_on(rig)
+    assert guest_ops.hot_add(guest, pdpe1gb=False) == 2
+    command, words = rig.qmp.sent[-1]
     assert command == "device_add"
     assert words == {
         "driver": "host-x86_64-cpu", "id": "plugged", "socket-id": 0, "core-id": 2, "thread-id": 0,
         "host-phys-bits": True, "pdpe1gb": False,
     }  # fmt: skip
+    assert (guest.vcpus, guest.answers) == ((0, 1, 2), [VcpuAnswer(2, "accepted")])
+    assert guest.before[2] == guest.asked[2] == rig.hook.models[2]
 
 
 def test_a_replug_takes_the_vcpu_asked_for() -> None:
-    story = FakeStory()
-    assert guest_ops.replug(story.as_story(), 1, pdpe1gb=False) == 1
-    assert story.log == ["query-hotpluggable-cpus", "resume", "device_del", "device_add", "adopt 1"]
-    assert story.qmp.sent[1] == ("device_del", {"id": "/machine/unattached/device[1]"})
-    assert story.qmp.sent[2][1]["core-id"] == 1
+    rig = FakeRig()
+    guest = guest_on(rig)
+    assert guest_ops.replug(guest, 1, pdpe1gb=False) == 1
+    assert rig.log == ["query-hotpluggable-cpus", "resume", "device_del", "device_add", "stop"]
+    assert rig.qmp.sent[1] == ("device_del", {"id": "/machine/unattached/device[1]"})
+    assert rig.qmp.sent[2][1]["core-id"] == 1
+    assert (guest.vcpus, guest.answers) == ((0, 1), [VcpuAnswer(1, "accepted")])
 
 
 def test_a_plug_that_kills_qemu_is_no_lab_failure() -> None:
     for plug in (partial(guest_ops.replug, vcpu=1), guest_ops.hot_add):
-        story = FakeStory()
-        story.qmp.dies_at = "device_add"
-        assert plug(story.as_story()) is None
-        assert story.log[-1] == "qemu_set"
+        rig = FakeRig()
+        guest = guest_on(rig)
+        rig.qmp.dies_at = "device_add"
+        rig.hook.answered(1, EPYC, 22, by="qemu")
+        assert plug(guest) is None
+        assert guest.answers == [VcpuAnswer(1, "EINVAL")]
 
 
 def test_a_replug_under_which_the_host_is_lost() -> None:
-    story = FakeStory()
-    story.qmp.dies_at = "device_add"
-    story.qmp.come.add("DEVICE_DELETED")
-    watch, calls = story.watch, []
+    rig = FakeRig()
+    guest = guest_on(rig)
+    rig.qmp.dies_at = "device_add"
 
-    def lost_later() -> None:
-        calls.append(1)
-        story.lost = len(calls) > 1
-        watch()
+    def lost() -> None:
+        raise LostVMError("the host is gone")
 
-    story.rig.machine.watch = lost_later
-    lost_later()
+    rig.machine.watch = lost
     with pytest.raises(LostVMError, match="the host is gone"):
-        guest_ops.replug(story.as_story(), 1)
+        guest_ops.replug(guest, 1)
 
 
 def test_a_guest_that_does_not_let_its_cpu_go() -> None:
-    story = FakeStory(seconds=0.05)
-    story.qmp.silent = True
+    rig = FakeRig(seconds=0.05)
+    rig.qmp.silent = True
     with pytest.raises(LabError, match="DEVICE_DELETED"):
-        guest_ops.replug(story.as_story(), 1)
+        guest_ops.replug(guest_on(rig), 1)
 
 
 def test_a_refused_replug_is_a_lab_failure() -> None:
-    story = FakeStory()
-    story.qmp.refuses = "device_add"
+    rig = FakeRig()
+    rig.qmp.refuses = "device_add"
     with pytest.raises(LabError, match="was refused"):
-        guest_ops.replug(story.as_story(), 1)
+        guest_ops.replug(guest_on(rig), 1)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (Page(level=3, address=0x4000_0000), "3 0x40000000 0"),
+        (Page(level=3), "3 ram 0"),
+        (Page(level=2, address=0x20_0000_0000, bits=0x100), "2 0x2000000000 100"),
+    ],
+)
+def test_a_page_as_the_program_in_the_guest_reads_it(page: Page, words: str) -> None:
+    assert str(page) == words
 
 
 OK, FAULT = "ok value=0x5a5a", "fault error_code=0x9"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "word"),
+    ("old", "new", "note"),
     [
-        (OK, OK, "no fault"),
-        (OK, FAULT, "missed fault"),
-        (FAULT, FAULT, "fault"),
-        (FAULT, OK, "fault of the old mapping alone"),
+        (OK, OK, Note.NO_FAULT),
+        (OK, FAULT, Note.MISSED_FAULT),
+        (FAULT, FAULT, Note.FAULT),
+        (FAULT, OK, Note.FAULT_OF_OLD_MAPPING),
     ],
 )
-def test_two_observers(old: str, new: str, word: str) -> None:
-    story = FakeStory({"</dev/null": f"{new}\n"})
-    far = story.guest.channel.far
+def test_two_readers(old: str, new: str, note: Note) -> None:
+    rig = FakeRig()
+    rig.guest.answers["</dev/null"] = f"{new}\n"
+    far = rig.guest.channel.far
     far.sendall(f"{OK}\n{old}\n".encode())
-    two = page_probe.Observers(story.as_story(), "3 ram 0")
-    assert "insmod /lib/cpuidprobe.ko" in story.log[0]
-    assert story.log[1] == "probe 3 ram 0"
-    assert two.read("after the change") == word
+    guest = guest_on(rig)
+    readers = PageReaders(guest, Page(3))
+    assert rig.log[0] == "resume"
+    assert "insmod /lib/cpuidprobe.ko" in rig.log[1]
+    assert rig.log[2] == "probe 3 ram 0"
+    assert readers.read("after the change") is note
     assert far.recv(9) == b"read\n"
-    assert story.log[-1] == "probe 3 ram 0 </dev/null"
-    assert story.readings == [f"mapped: old {OK}", f"after the change: old {old}; new {new}"]
+    assert rig.log[-1] == "probe 3 ram 0 </dev/null"
+    assert guest.readings == [f"mapped: old {OK}", f"after the change: old {old}; new {new}"]
 
 
-@pytest.mark.parametrize(("answer", "word"), [(b"ok touched\n", "harmless"), (None, "killed")])
-def test_a_touch(answer: bytes | None, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_probe.guest_exit, "is_gone", lambda _: False)
-    story = FakeStory()
-    far = story.guest.channel.far
+@pytest.mark.parametrize(("answer", "note"), [(b"ok touched\n", Note.HARMLESS), (None, Note.KILLED)])
+def test_a_touch(answer: bytes | None, note: Note) -> None:
+    rig = FakeRig()
+    far = rig.guest.channel.far
     far.sendall(f"{OK}\n".encode())
-    two = page_probe.Observers(story.as_story(), "3 ram 0")
+    guest = guest_on(rig)
+    readers = PageReaders(guest, Page(3))
     if answer is None:
         far.shutdown(socket.SHUT_WR)
     else:
         far.sendall(answer)
-    assert two.touch("at last") == word
+    assert readers.touch("at last") is note
     assert far.recv(9) == b"touch\n"
-    assert story.readings[-1].startswith("at last: touched, ")
+    assert guest.readings[-1].startswith("at last: touched, ")
 
 
 def test_a_touch_that_nobody_answers_killed_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_probe, "READ_SECONDS", 0.05)
-    story = FakeStory()
-    story.guest.channel.far.sendall(f"{OK}\n".encode())
-    two = page_probe.Observers(story.as_story(), "3 ram 0")
+    rig = FakeRig()
+    rig.guest.channel.far.sendall(f"{OK}\n".encode())
+    readers = PageReaders(guest_on(rig), Page(3))
     with pytest.raises(LabError, match="did not answer in time"):
-        two.touch("at last")
+        readers.touch("at last")
 
 
-def test_an_observer_that_ends_is_a_lab_error() -> None:
-    story = FakeStory()
-    story.guest.channel.far.close()
+def test_a_reader_that_ends_is_a_lab_error() -> None:
+    rig = FakeRig()
+    rig.guest.channel.far.close()
     with pytest.raises(LabError, match="closed its connection"):
-        page_probe.Observers(story.as_story(), "3 ram 0")
+        PageReaders(guest_on(rig), Page(3))
 
 
 @pytest.mark.parametrize(("old", "new"), [(OK, ""), (OK, "sh: probe: not found"), ("ok", OK)])
 def test_an_answer_that_is_neither_is_no_fault(old: str, new: str) -> None:
-    story = FakeStory({"</dev/null": new})
-    story.guest.channel.far.sendall(f"{OK}\n{old}\n".encode())
-    two = page_probe.Observers(story.as_story(), "3 ram 0")
+    rig = FakeRig()
+    rig.guest.answers["</dev/null"] = new
+    rig.guest.channel.far.sendall(f"{OK}\n{old}\n".encode())
+    readers = PageReaders(guest_on(rig), Page(3))
     with pytest.raises(LabError, match="neither a value nor a fault"):
-        two.read("after the change")
+        readers.read("after the change")
 
 
 def test_levers() -> None:
-    story = FakeStory()
-    page_probe.add_memslot(story.as_story())
-    assert story.qmp.sent == [
+    rig = FakeRig()
+    guest = guest_on(rig)
+    page_probe.add_memslot(guest)
+    assert rig.qmp.sent == [
         ("object-add", {"qom-type": "memory-backend-ram", "id": "more", "size": 1 << 27}),
         ("device_add", {"driver": "pc-dimm", "id": "dimm", "memdev": "more"}),
     ]
-    page_probe.drop_shadow_pages(story.as_story())
-    assert "/sys/module/kvm/parameters/nx_huge_pages" in story.log[-1]
+    page_probe.drop_shadow_pages(guest)
+    assert "/sys/module/kvm/parameters/nx_huge_pages" in rig.log[-1]

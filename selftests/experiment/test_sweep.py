@@ -2,19 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import TOOLING
-from cpuidlab.experiment.experiment import Story
-from cpuidlab.experiment.sweep import ALL, OUTCOMES, REFUSES, TAKES, Counts, Outcome, Row, Sweep, check, parse
+from cpuidlab.experiment.guest import Guest
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.sweep import ALL, OUTCOMES, Counts, Outcome, Row, Sweep, check, note_of, parse
 from cpuidlab.kvm.hook import Hook
 from cpuidlab.kvm.hook_log import parse_log
 from cpuidlab.report import sweep_text
-from cpuidlab.rig.rig import Rig
 from fakehook import QEMUS_MODEL, FakeQemu, Script, compiled, qemu
+from fakerig import FakeRig
 
 SOURCE = TOOLING / "hook" / "sweep.c"
 NONE: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
@@ -55,7 +54,7 @@ def test_all_is_applied(built: Path, tmp_path: Path, kvm: dict[str, str]) -> Non
         assert [one.outcome for one in found.removals] == ["applied"] * 3
         assert found.counts == Counts(483, 0, 483)
         assert 0 < found.seconds < 10
-        assert sweep_text.summary(found) == TAKES
+        assert note_of(found) is Note.ALL_TAKEN
         assert [event.split()[0] for event in fake.events()] == ["create", "set_cpuid2", "first_run", "sweep"]
 
 
@@ -66,7 +65,7 @@ def test_all_is_refused(built: Path, tmp_path: Path, kvm: dict[str, str]) -> Non
         assert all(row.masks == NONE | {"refused": ALL} for row in found.rows)
         assert {(one.outcome, one.errno) for one in found.removals} == {("refused", "EINVAL")}
         assert found.counts == Counts(0, 483, 0)
-        assert sweep_text.summary(found) == REFUSES
+        assert note_of(found) is Note.ALL_REFUSED
 
 
 def test_all_four_outcomes(built: Path, tmp_path: Path) -> None:
@@ -88,6 +87,7 @@ def test_what_kvm_keeps_is_ignored_where_all_else_is_refused(built: Path, tmp_pa
     # of this EDX a real KVM keeps one bit
     taken = "taken: leaf 0x0 EDX; leaf 0x1 EDX (without EDX.apic); leaf 0x2 EDX; removals taken: none"
     assert sweep_text.summary(found) == taken
+    assert note_of(found) is Note.PARTLY_TAKEN
 
 
 def test_a_running_vcpu_is_not_swept(built: Path, tmp_path: Path) -> None:
@@ -138,30 +138,29 @@ def test_a_garbled_answer_is_a_lab_failure(lines: list[str]) -> None:
         parse(Hook(Script(*lines)).sweep(0))
 
 
-def told(fake: FakeQemu) -> Story:
-    """A story of that vCPU, as far as a sweep needs one."""
-    story = Story.__new__(Story)
-    hook = fake.client()
-    story.rig = cast(Rig, SimpleNamespace(hook=hook, files=lambda: {"hook-log": fake.log.read_text()}))
-    story.before = {0: hook.get(0)}
-    story._files, story._hook_mark = story.rig.files(), 0
-    return story
+def guest_of(fake: FakeQemu) -> Guest:
+    """The guest of that QEMU; its hook and the hook's log are real."""
+    rig = FakeRig()
+    rig.hook = fake.client()  # type: ignore[assignment]
+    rig.files = lambda: {"host-log": "", "hook-log": fake.log.read_text()}  # type: ignore[method-assign]
+    return Guest(rig.as_rig())
 
 
-def test_a_story_sweeps_as_often_as_it_likes(built: Path, tmp_path: Path) -> None:
+def test_a_guest_is_swept_as_often_as_a_test_likes(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path) as fake:
         fake.do("create 0")
         fake.do("set 0 3")
-        story = told(fake)
-        first, second = story.sweep(0), story.sweep(0)
+        guest = guest_of(fake)
+        first, second = guest.sweep(vcpu=0), guest.sweep(vcpu=0)
         assert replace(first, seconds=0) == replace(second, seconds=0)
+        assert guest.notes == [Note.ALL_TAKEN] * 2
 
 
-def test_a_story_does_not_believe_in_another_model(built: Path, tmp_path: Path) -> None:
+def test_a_sweep_of_another_model_than_the_one_before_is_not_believed(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path) as fake:
         fake.do("create 0")
         fake.do("set 0 3")
-        story = told(fake)
-        story.before = {0: tuple(replace(entry, edx=1) for entry in QEMUS_MODEL)}
+        guest = guest_of(fake)
+        guest.before = {0: tuple(replace(entry, edx=1) for entry in QEMUS_MODEL)}
         with pytest.raises(LabError, match="the model swept is not the one that KVM told before"):
-            story.sweep(0)
+            guest.sweep(vcpu=0)

@@ -10,10 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpuidlab.base.paths import PROJECT
+from cpuidlab.experiment.facts import facts_of
+from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED, Fate, GuestReport, Observation, VcpuAnswer, to_json
+from cpuidlab.experiment.words import in_words
+from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era, era, predict
-from cpuidlab.judge.expectations import changed, identical, never_run, pending, same_everywhere, untouched, with_l2
-from cpuidlab.judge.verdict import Expectation, Verdict, judge
+from cpuidlab.judge.expectations import (
+    changed,
+    deadly,
+    identical,
+    identical_while_pending,
+    never_run,
+    untouched,
+    with_nested_state,
+)
+from cpuidlab.judge.verdict import Verdict, judge
 from cpuidlab.kvm.kmsg import Record, to_text
 from cpuidlab.kvm.warning import WARNING_LINES
 from cpuidlab.report.matrix import Cell
@@ -86,28 +98,29 @@ def expected(case: str, of: Era, paging: str) -> Expectation:
     group, _, test = case.partition("/")
     question = question_of(case)
     if group == "failed_calls":
-        return same_everywhere({"bad_pointer": "EFAULT", "bad_entries": "EFAULT"}.get(test, "E2BIG"), "before")(of)
+        return Expectation({"bad_pointer": "EFAULT", "bad_entries": "EFAULT"}.get(test, "E2BIG"), model="before")
     if case == "before_run/with_nested_state":
-        return with_l2(of)
+        return with_nested_state(of)
     if question == "before":
         dies = test == "guest_brings_up_a_narrower_cpu"
         return replace(never_run(of), guest="dies" if dies else "stable")
     if question != "changed":
-        return {"same": identical(2), "pending": pending(2)}.get(question or "", untouched)(of)
-    deadly = test in ("maxphyaddr_32_below_ram", "one_of_two_above_ram")
-    promised, shadows = changed(2, deadly)(of), of.lines and paging == "shadow"
+        return {"same": identical, "pending": identical_while_pending}.get(question or "", untouched)(of)
+    dies = test in ("maxphyaddr_32_below_ram", "one_of_two_above_ram")
+    promised, shadows = (deadly if dies else changed)(of), of.lines and paging == "shadow"
     if group == "missed_fault":
-        promised = replace(promised, notes=("missed fault", "then fault") if shadows else ("no fault", "then no fault"))
+        notes = (Note.MISSED_FAULT, Note.FAULT) if shadows else (Note.NO_FAULT, Note.NO_FAULT)
+        promised = replace(promised, notes=notes)
     if group == "released_fault" and shadows:
-        promised = replace(promised, notes=("harmless", "then killed"), guest="harmed")
+        promised = replace(promised, notes=(Note.HARMLESS, Note.KILLED), guest="harmed")
     if case == "replug/other_features" and of.changed != ACCEPTED:
         promised = replace(promised, guest="dies", model=None)
-    return replace(promised, notes=("load verified",)) if group == "under_load" else promised
+    return replace(promised, notes=(Note.LOAD_VERIFIED,)) if group == "under_load" else promised
 
 
 def observed(promised: Expectation, paging: str) -> Observation:
     """What a kernel that keeps this promise shows."""
-    log = [Record(4, 0, n, 28.4 + n / 100, text) for n, text in enumerate(WARNING_LINES * promised.lines)]
+    log = [Record(4, 0, n, 28.4 + n / 100, text) for n, text in enumerate(WARNING_LINES * (2 if promised.warns else 0))]
     hang = "hangs: vCPU 0 does not get past RIP ffffffffa0c73914 (CPL 0), 12 of 12 looks"
     dead = Fate(False, hang if paging == "shadow" else "triple fault (KVM_EXIT_SHUTDOWN)", 0.4, 0)
     if promised.guest == "dies" and promised.answer == "EINVAL":
@@ -142,7 +155,7 @@ def cell_of(one: Host, paging: str, case: str, test: str, route: str) -> tuple[C
         promised = replace(promised, answer="EBUSY" if promised.answer == ACCEPTED else ACCEPTED)
     seen = observed(promised, paging)
     judged = judge(lambda of: expected(case, of, paging), one.says, one.does, seen, promise=words_of(case), rerun=rerun)
-    return replace(plain, observed=seen.word, verdict=judged.verdict, reason=judged.reason), seen
+    return replace(plain, observed=in_words(facts_of(seen)), verdict=judged.verdict, reason=judged.reason), seen
 
 
 def big() -> tuple[tuple[Cell, Observation | None], ...]:

@@ -1,71 +1,137 @@
 """What the eras promise, spelled out for each situation."""
 
-import pytest
-from cpuidlab.experiment.sweep import REFUSES, TAKES
-from cpuidlab.judge import expectations
-from cpuidlab.judge.eras import era, eras
-from cpuidlab.judge.verdict import Expectation
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-NO = "EINVAL"
+import pytest
+from cpuidlab.experiment.note import Note
+from cpuidlab.judge import expectations
+from cpuidlab.judge.discrepancies import Expectation
+from cpuidlab.judge.eras import Era, era, eras
+
+NO, YES = "EINVAL", "accepted"
 FORBIDS = ("forbid-changed", "forbid-changed-l2", "false-refusal")
+NAMES = ("silent", "warn", "forbid-all", *FORBIDS)
+
+
+def promised(promise: Callable[[Era], Expectation]) -> dict[str, Expectation]:
+    return {name: promise(era(name)) for name in NAMES}
+
+
+def per_era(
+    silent: Expectation, warn: Expectation, forbid_all: Expectation, forbids: Expectation
+) -> Mapping[str, Expectation]:
+    return {"silent": silent, "warn": warn, "forbid-all": forbid_all, **dict.fromkeys(FORBIDS, forbids)}
 
 
 def test_every_era_is_looked_at() -> None:
-    assert {one.name for one in eras()} == {"silent", "warn", "forbid-all", *FORBIDS}
+    assert {one.name for one in eras()} == set(NAMES)
 
 
-@pytest.mark.parametrize("name", [one.name for one in eras()])
-def test_what_no_era_has_a_say_in(name: str) -> None:
-    assert expectations.untouched(era(name)) == Expectation(None, model="asked", guest="stable")
-    assert expectations.never_run(era(name)) == Expectation("accepted", model="asked", guest=None)
-    assert expectations.same_everywhere("E2BIG", "before")(era(name)) == Expectation("E2BIG", model="before")
+def test_what_no_era_has_a_say_in() -> None:
+    for promise, expectation in (
+        (expectations.untouched, Expectation(None, model="asked")),
+        (expectations.never_run, Expectation(YES, model="asked", guest=None)),
+        (expectations.never_run_and_stable, Expectation(YES, model="asked")),
+    ):
+        assert promised(promise) == dict.fromkeys(NAMES, expectation)
+
+
+def test_with_nested_state() -> None:
+    accepts = dict.fromkeys(NAMES, Expectation(YES, model="asked", guest=None))
+    refuses = Expectation(NO, model="before", guest=None)
+    assert promised(expectations.with_nested_state) == accepts | {"forbid-changed-l2": refuses}
+
+
+def test_identical() -> None:
+    accepted = Expectation(YES, model="asked")
+    warned, refused = Expectation(YES, warns=True, model="asked"), Expectation(NO, model="asked")
+    assert promised(expectations.identical) == per_era(accepted, warned, refused, accepted)
+
+
+def test_identical_while_pending() -> None:
+    notes = (Note.OSXSAVE_CLEARED,)
+    accepted = Expectation(YES, model="asked", notes=notes)
+    warned = Expectation(YES, warns=True, model="asked", notes=notes)
+    refused = Expectation(NO, model="asked", notes=notes)
+    stale = Expectation(NO, notes=(Note.OSXSAVE_STALE,), guest=None, defect=True)
+    expected = {**per_era(accepted, warned, refused, accepted), "false-refusal": stale}
+    assert promised(expectations.identical_while_pending) == expected
+
+
+TAKEN, WARNED = Expectation(YES, model="asked"), Expectation(YES, warns=True, model="asked")
+REFUSED = Expectation(NO, model="before")
+
+
+def test_changed() -> None:
+    assert promised(expectations.changed) == per_era(TAKEN, WARNED, REFUSED, REFUSED)
+
+
+def noting(expectation: Expectation, *notes: Note, **others: object) -> Expectation:
+    return replace(expectation, notes=notes or None, **others)  # type: ignore[arg-type]
+
+
+BACK = replace(REFUSED, model="asked")
+BURST = replace(WARNED, limited=11)
+ENDS = Expectation(NO, guest="dies")
+LOADED = Note.LOAD_VERIFIED
 
 
 @pytest.mark.parametrize(
-    ("name", "promised"),
+    ("promise", "silent", "warn", "forbids"),
     [
-        ("silent", Expectation("accepted", model="asked")),
-        ("warn", Expectation("accepted", lines=3, model="asked")),
-        ("forbid-all", Expectation(NO, model="asked")),
-        *((name, Expectation("accepted", model="asked")) for name in FORBIDS),
+        (expectations.changed_and_put_back, TAKEN, WARNED, BACK),
+        (expectations.deadly, noting(TAKEN, guest="dies"), noting(WARNED, guest="dies"), REFUSED),
+        (expectations.changed_in_bursts, TAKEN, BURST, REFUSED),
+        (expectations.replugged_with_other_features, TAKEN, WARNED, ENDS),
+        (expectations.changed_under_load, noting(TAKEN, LOADED), noting(WARNED, LOADED), noting(REFUSED, LOADED)),
+        (
+            expectations.deadly_under_load,
+            noting(TAKEN, guest="dies"),
+            noting(WARNED, guest="dies"),
+            noting(REFUSED, LOADED),
+        ),
     ],
 )
-def test_identical(name: str, promised: Expectation) -> None:
-    assert expectations.identical(3)(era(name)) == promised
+def test_changes_of_other_kinds(
+    promise: Callable[[Era], Expectation], silent: Expectation, warn: Expectation, forbids: Expectation
+) -> None:
+    assert promised(promise) == per_era(silent, warn, forbids, forbids)
 
 
-CLEARED = ("OSXSAVE cleared",)
+MISSED, FAULT, NONE = (Note.MISSED_FAULT, Note.FAULT), (Note.FAULT, Note.FAULT), (Note.NO_FAULT, Note.NO_FAULT)
+HARMLESS, KILLED = (Note.HARMLESS, Note.HARMLESS), (Note.HARMLESS, Note.KILLED)
 
 
 @pytest.mark.parametrize(
-    ("name", "promised"),
+    ("promise", "silent", "warn", "forbids"),
     [
-        ("silent", Expectation("accepted", model="asked", notes=CLEARED)),
-        ("warn", Expectation("accepted", lines=3, model="asked", notes=CLEARED)),
-        ("forbid-all", Expectation(NO, model="asked", notes=CLEARED)),
-        ("forbid-changed", Expectation("accepted", model="asked", notes=CLEARED)),
-        ("false-refusal", Expectation(NO, notes=("OSXSAVE stale",), guest=None, defect=True)),
-        ("forbid-changed-l2", Expectation("accepted", model="asked", notes=CLEARED)),
+        (expectations.no_fault, NONE, NONE, NONE),
+        (expectations.fault_missed_with_new_rules, NONE, MISSED, NONE),
+        (expectations.fault_missed, MISSED, MISSED, NONE),
+        (expectations.fault_missed_of_former_vendor, FAULT, MISSED, FAULT),
+        (expectations.no_fault_released, HARMLESS, HARMLESS, HARMLESS),
     ],
 )
-def test_pending(name: str, promised: Expectation) -> None:
-    assert expectations.pending(3)(era(name)) == promised
+def test_shadow_pages_that_outlive_a_change(
+    promise: Callable[[Era], Expectation], silent: tuple[Note], warn: tuple[Note], forbids: tuple[Note]
+) -> None:
+    refused = noting(REFUSED, *forbids)
+    assert promised(promise) == per_era(noting(TAKEN, *silent), noting(WARNED, *warn), refused, refused)
 
 
-@pytest.mark.parametrize("deadly", [False, True])
-@pytest.mark.parametrize("name", [one.name for one in eras()])
-def test_changed(name: str, deadly: bool) -> None:
-    promised = expectations.changed(2, deadly)(era(name))
-    if name in ("silent", "warn"):
-        end = "dies" if deadly else "stable"
-        assert (promised.answer, promised.model, promised.guest) == ("accepted", "asked", end)
-    else:
-        assert (promised.answer, promised.model, promised.guest) == (NO, "before", "stable")
-    assert promised.lines == (2 if name == "warn" else 0)
+def test_a_released_fault_harms_the_guest() -> None:
+    refused = noting(REFUSED, *HARMLESS)
+    harmed = noting(WARNED, *KILLED, guest="harmed")
+    assert promised(expectations.fault_released) == per_era(noting(TAKEN, *HARMLESS), harmed, refused, refused)
 
 
-@pytest.mark.parametrize("name", [one.name for one in eras()])
-def test_every_bit(name: str) -> None:
-    promised = expectations.every_bit(900)(era(name))
-    note = TAKES if name in ("silent", "warn") else REFUSES
-    assert promised == Expectation(None, lines=900 if name == "warn" else 0, notes=(note,), model="asked")
+def test_every_bit() -> None:
+    taken = Expectation(None, notes=(Note.ALL_TAKEN,), model="asked")
+    refused = Expectation(None, notes=(Note.ALL_REFUSED,), model="asked")
+    assert promised(expectations.every_bit) == per_era(taken, replace(taken, warns=True), refused, refused)
+
+
+def test_a_call_that_fails_for_its_own_reasons() -> None:
+    fails = dict.fromkeys(NAMES, Expectation("E2BIG", model="before"))
+    assert promised(expectations.fails_with("E2BIG")) == fails | {"forbid-all": REFUSED}

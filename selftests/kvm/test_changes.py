@@ -114,3 +114,21 @@ def test_bad_value_is_told_how_to_write_it(text: str) -> None:
 def test_change_named_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="named twice"):
         parse("maxphyaddr=36,maxphyaddr=32")
+
+
+@pytest.mark.parametrize("name", ["padding", "runtime_bits"])
+def test_what_kvm_does_not_compare_is_not_read_back(name: str) -> None:
+    change = parse(name)
+    assert not change.compared
+    assert change.read_back(EPYC) == EPYC != change.apply(EPYC)
+    with_more = parse(f"{name},maxphyaddr=36")
+    assert with_more.compared
+    assert with_more.read_back(EPYC) == parse("maxphyaddr=36").apply(EPYC)
+
+
+def test_every_other_change_is_compared_and_read_back() -> None:
+    for name in CHANGES:
+        if name not in ("padding", "runtime_bits"):
+            change = parse(written(name))
+            assert change.compared
+            assert change.read_back(EPYC) == change.apply(EPYC)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.commands import cli, sweep
-from cpuidlab.experiment.sweep import ALL, OUTCOMES, REFUSES, TAKES, WORDS, Bits, Outcome, Removal, Row, Sweep, owned
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Bits, Outcome, Removal, Row, Sweep, owned
+from cpuidlab.experiment.words import NOTE_WORDS
 from cpuidlab.kernels.catalogue import CatalogueRow
 from cpuidlab.kvm.cpuid import Model, with_field
 from cpuidlab.kvm.fields import FIELDS
@@ -21,6 +23,7 @@ from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.qemu_command import CPU
 from models import EPYC
 
+REFUSES, TAKES = NOTE_WORDS[Note.ALL_REFUSED], NOTE_WORDS[Note.ALL_TAKEN]
 LINEAR: Bits = {(0x80000008, 0, "eax"): FIELDS["linear_bits"].mask}
 
 
@@ -223,7 +226,8 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
     monkeypatch.setattr("cpuidlab.avocado_plugin.plan.setup", setup)
     monkeypatch.setattr(sweep, "guest_snapshot", lambda *_: None)
     monkeypatch.setattr(sweep, "open_rig", open_rig)
-    monkeypatch.setattr(sweep, "Story", lambda _: SimpleNamespace(sweep=lambda _: TAKING, observe=lambda: seen))
+    monkeypatch.setattr(sweep, "Guest", lambda _: SimpleNamespace(sweep=lambda vcpu: TAKING))
+    monkeypatch.setattr(sweep, "observed", lambda _: seen)
     rows = [CatalogueRow(s, s, s, "x", True, lack) for s, lack in (("5.10", None), ("6.19", "lacks"), ("6.1", None))]
     monkeypatch.setattr("cpuidlab.kernels.catalogue.catalogue", lambda: [*rows, rows[0]])
     return asked

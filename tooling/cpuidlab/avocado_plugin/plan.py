@@ -12,6 +12,7 @@ from cpuidlab.base.parallel import rigs_at_once
 from cpuidlab.base.progress import say
 from cpuidlab.experiment.ask_kernel import probe
 from cpuidlab.judge import eras, prediction
+from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.kernels.host_spec import parse
 from cpuidlab.report.matrix import Place
 from cpuidlab.rig.guest_config import PROFILES
@@ -21,11 +22,11 @@ from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 @dataclass(frozen=True)
 class Variant:
-    """One host in one paging mode. `host` is the spec as the user wrote it; `era` overrides the prediction, if set."""
+    """One host in one paging mode, and what it is predicted to promise. `host` is the spec as the user wrote it."""
 
     setup: Setup
     host: str
-    era: str
+    prediction: Prediction
 
     @property
     def name(self) -> str:
@@ -80,14 +81,12 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
     table = str(Path(table).expanduser().resolve()) if table else ""
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     specs = all_hosts.expand(asked)
-    variants, left_out = _found(asked, specs, pagings, _eras(era, specs))
-    for variant in variants:
-        prediction.predicted(variant.setup.kernel, variant.era, table)  # UsageError now, not after the job
+    variants, left_out = _found(asked, specs, pagings, _eras(era, specs), table)
     return Plan(variants, cold, table, left_out)
 
 
 def _found(
-    asked: Sequence[str], specs: Sequence[str], pagings: Sequence[str], chosen: Mapping[str, str]
+    asked: Sequence[str], specs: Sequence[str], pagings: Sequence[str], chosen: Mapping[str, str], table: str
 ) -> tuple[tuple[Variant, ...], tuple[tuple[str, str], ...]]:
     """Return the variants, and what is left out with the reason.
 
@@ -105,7 +104,8 @@ def _found(
     for spec in specs:
         for mode in pagings:
             try:
-                _add(found, [Variant(setup(spec, mode), spec, chosen[spec])])
+                place = setup(spec, mode)
+                _add(found, [Variant(place, spec, predicted(place.kernel, chosen[spec], table))])
             except UnsupportedError as error:
                 leave_out(f"--paging {mode}", error)
             except LabError as error:

@@ -12,7 +12,6 @@ from cpuidlab.avocado_plugin.plan import Plan
 from cpuidlab.base.command import run
 from cpuidlab.base.errors import NO_RIG, LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
-from cpuidlab.judge.prediction import predicted
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.matrix import Cell, Place
@@ -93,7 +92,7 @@ def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[s
     """What stands above the matrix: the three kernels in play, what carried them, when and for how long."""
     setups = [variant.setup for variant in plan.variants]
     hosts = dict.fromkeys(_host(setup.kernel) for setup in setups)
-    named = [predicted(one.setup.kernel, one.era, plan.eras).told(one.setup.kernel.label) for one in plan.variants]
+    named = [variant.prediction.told(variant.setup.kernel.label) for variant in plan.variants]
     return {
         "carrier": f"{platform.system()} {platform.release()} on this machine",
         "hosts": ", ".join(hosts),

@@ -9,7 +9,6 @@ from avocado.core.output import LOG_UI
 from cpuidlab.avocado_plugin import journal
 from cpuidlab.avocado_plugin.journal import Line
 from cpuidlab.avocado_plugin.plan import Plan
-from cpuidlab.judge.prediction import predicted
 
 LAST = "last"
 
@@ -43,4 +42,4 @@ def _key(plan: Plan, test: str, variant: str) -> str:
     one = next((one for one in plan.variants if one.name == variant), None)
     if one is None:
         return ""
-    return journal.key(test, one.setup.identity, predicted(one.setup.kernel, one.era, plan.eras).era.name, plan.cold)
+    return journal.key(test, one.setup.identity, one.prediction.era.name, plan.cold)

@@ -13,7 +13,8 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.parallel import in_parallel, rigs_at_once
 from cpuidlab.base.progress import say, step
-from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.guest import Guest
+from cpuidlab.experiment.observe import observed
 from cpuidlab.report import sweep_map, sweep_page, sweep_text
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.rig.guest_config import PROFILES, Profile
@@ -65,9 +66,9 @@ def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) ->
 def sweep_one(setup: Setup, profile: Profile) -> Map:
     """Thaw a running guest, sweep its first vCPU, and look at the guest afterwards."""
     with open_rig(setup, Stage.GUEST_READY, profile, Deadline.after(SECONDS)) as rig:
-        story = Story(rig)
-        found = story.sweep(0)
-        seen = story.observe()
+        guest = Guest(rig)
+        found = guest.sweep(vcpu=0)
+        seen = observed(guest)
     health = "stable" if seen.guest and seen.guest.stable else f"not stable: {seen.fate.how or seen.guest}"
     kernel = setup.kernel
     cpu = profile.cpu if setup.cpu == CPU else f"{profile.cpu} on {setup.cpu}"

@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import UsageError
+from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK
+from cpuidlab.experiment import evidence
 from cpuidlab.experiment.ask_kernel import probe
-from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import ACCEPTED, Observation, to_json
+from cpuidlab.experiment.observe import Look
+from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era
-from cpuidlab.judge.expectations import Promise, changed, identical
+from cpuidlab.judge.expectations import Promise, changed, deadly, identical
 from cpuidlab.judge.prediction import predicted
-from cpuidlab.judge.verdict import Expectation, Judgement, Verdict, judge, probe_era
+from cpuidlab.judge.probed_era import probed_era
+from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.kvm import changes, cpuid
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup, setup
@@ -23,7 +27,6 @@ from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import open_rig
 
 SECONDS = 240.0
-UNCOMPARED = {"padding", "runtime_bits"}  # what KVM does not compare, so that the CPUID counts as the same
 WIDTHS = (0, 48, 57)  # virtual-address widths; kvm_check_cpuid() refuses any other in every era
 AFTERWARDS = {"asked": "the one asked for", "before": "the one from before", "other": "neither the old nor the new one"}
 HOPED = {"stable": "the guest stays stable", "dies": "the guest dies of it", None: "the guest is on its own"}
@@ -68,7 +71,7 @@ def run(trial: Trial) -> int:
         *filter(None, [prediction.told(place.kernel.label)]),
     )
     promise, seen = _try(trial, place)
-    _tell("promised", _promised(promise(prediction.era)))
+    _tell("promised", _promised(promise(prediction.era), len(seen.answers)))
     judgement = _judge(trial, place, prediction.era, promise, seen)
     _tell(judgement.verdict, *judgement.reason.splitlines(), f"{time.monotonic() - started:.1f} s in all")
     return BROKEN if judgement.verdict is Verdict.FAIL else OK
@@ -77,41 +80,42 @@ def run(trial: Trial) -> int:
 def _try(trial: Trial, place: Setup) -> tuple[Promise, Observation]:
     """Make the change on a rig, and return what is promised and what was seen."""
     with open_rig(place, Stage.GUEST_READY, trial.profile, Deadline.after(SECONDS), trial.cold) as rig:
-        story = Story(rig)
+        guest = Guest(rig)
+        look = Look(guest)
         try:
-            story.ask(trial.change)
-            _tell("change", _what(trial.change), *_for_all(story.asked, story.before))
-            story.set(trial.change)
-            _tell("KVM says", *(f"vCPU {answer.vcpu}: {answer.answer}" for answer in story.answers))
-            if _names(trial.change) <= UNCOMPARED:
-                story.asked = dict(story.before)
-            seen = story.observe()
+            _tell("change", _what(trial.change), *_for_all(guest.models_with(trial.change, guest.vcpus), guest.before))
+            guest.set_cpuid(trial.change)
+            _tell("KVM says", *(f"vCPU {one.vcpu}: {one.answer}" for one in guest.answers))
+            seen = look.observe()
         finally:
-            _keep(trial.evidence, story.evidence())
+            _keep(trial.evidence, evidence.files(guest, look))
+        if seen.unseen:
+            raise LabError(seen.unseen.why, seen.unseen.evidence)
         _keep(trial.evidence, {"observation.json": to_json(seen)})
         _tell("host log", *([f"<{line.level}> {line.text}" for line in seen.host_log] or ["nothing"]))
         _tell("CPUID now", *([AFTERWARDS[seen.model]] if seen.model else ["nobody is left to ask"]))
         _tell("guest", *_guest(seen))
-        return promise_of(trial.change, PROFILES[trial.profile], len(seen.answers)), seen
+        return promise_of(trial.change, PROFILES[trial.profile]), seen
 
 
-def promise_of(change: str, profile: Profile, calls: int) -> Promise:
-    """Return what the eras promise for a change that is set `calls` times on vCPUs that have run.
+def promise_of(change: str, profile: Profile) -> Promise:
+    """Return what the eras promise for a change that is set on vCPUs that have run.
 
     No era promises what becomes of a guest whose CPUID was changed. The exception is a guest that must die: its
     MAXPHYADDR is below its memory.
     """
-    if _names(change) <= UNCOMPARED:
-        return identical(calls)
+    if not (change and changes.parse(change).compared):
+        return identical
     width = _number(change, "vaddr_width")
     if width is not None and width not in WIDTHS:
         return lambda _: Expectation(answer="EINVAL", model="before")
     bits = _number(change, "maxphyaddr")
-    deadly = bits is not None and bits <= 32 and profile.memory_mib > 2048  # q35 puts the rest above 4 GiB
+    if bits is not None and bits <= 32 and profile.memory_mib > 2048:  # q35 puts the rest above 4 GiB
+        return deadly
 
     def expect(era: Era) -> Expectation:
-        due = changed(calls, deadly)(era)
-        return due if era.changed != ACCEPTED or deadly else replace(due, guest=None)
+        due = changed(era)
+        return due if era.changed != ACCEPTED else replace(due, guest=None)
 
     return expect
 
@@ -120,9 +124,11 @@ def _judge(trial: Trial, place: Setup, era: Era, promise: Promise, seen: Observa
     """Judge; the kernel is probed only where it is not what its era predicts, to find out whether it is a later one."""
     text = f"{trial.change or 'the same CPUID'} after KVM_RUN"
     judgement = judge(promise, era, None, seen, promise=text, rerun=trial.command)
-    if judgement.verdict is not Verdict.FAIL or trial.cold:
-        return judgement
-    return judge(promise, era, probe_era(probe(place), era), seen, promise=text, rerun=trial.command)
+    if judgement.verdict is Verdict.FAIL and not trial.cold:
+        judgement = judge(promise, era, probed_era(probe(place), era), seen, promise=text, rerun=trial.command)
+    if judgement.verdict is Verdict.ERROR:
+        raise LabError(judgement.reason, judgement.evidence)
+    return judgement
 
 
 def _tell(head: str, *lines: str) -> None:
@@ -151,13 +157,9 @@ def _guest(seen: Observation) -> Iterable[str]:
     return ["stable"] if seen.guest.stable else [f"not stable: {trouble}" for trouble in seen.guest.troubles]
 
 
-def _promised(due: Expectation) -> str:
-    lines = f"each warning line {due.lines} times" if due.lines else "no line in the host log"
+def _promised(due: Expectation, calls: int) -> str:
+    lines = f"each warning line {calls} times" if due.warns else "no line in the host log"
     return f"{due.answer} on every vCPU, {lines}; {HOPED[due.guest]}"
-
-
-def _names(change: str) -> set[str]:
-    return {step.partition("=")[0].strip() for step in change.split(",") if step}
 
 
 def _number(change: str, name: str) -> int | None:

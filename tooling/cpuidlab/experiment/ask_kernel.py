@@ -7,8 +7,9 @@ from pathlib import Path
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import made
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.experiment.experiment import Story
+from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import Probe
+from cpuidlab.experiment.rig_logs import LogReader
 from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.rig.guest_config import PROFILES
@@ -34,11 +35,20 @@ def probe(setup: Setup) -> Probe:
 
 def _ask_into(setup: Setup, file: Path) -> None:
     with open_rig(setup, Stage.GUEST_READY, PROFILE, Deadline.after(SECONDS)) as rig:
-        story = Story(rig)
-        answers, lines = [], []
-        for change in ("", CHANGE):
-            before = kmsg.mark(kmsg.parse(rig.files()["host-log"]))
-            answers.append(story.set(change, vcpus=[0]))
-            new = kmsg.since(kmsg.parse(rig.files()["host-log"]), before)
-            lines.append(sum(bool(kmsg.matching(new, line, WARNING_LEVEL)) for line in WARNING_LINES))
-    file.write_text(json.dumps(asdict(Probe(answers[0], answers[1], lines[0], lines[1]))) + "\n")
+        answer = ask(Guest(rig))
+    file.write_text(json.dumps(asdict(answer)) + "\n")
+
+
+def ask(guest: Guest) -> Probe:
+    """Set the identical CPUID and then a changed one on vCPU 0, which has run."""
+    identical, lines_identical = _answer(guest, "")
+    changed, lines_changed = _answer(guest, CHANGE)
+    return Probe(identical, changed, lines_identical, lines_changed)
+
+
+def _answer(guest: Guest, change: str) -> tuple[str, int]:
+    """KVM's answer, and how many of the two different warning lines the host logged."""
+    logs = LogReader(guest.rig)
+    answer = guest.set_cpuid(change, vcpus=[0])
+    log = logs.read().host
+    return answer, sum(bool(kmsg.matching(log, line, WARNING_LEVEL)) for line in WARNING_LINES)

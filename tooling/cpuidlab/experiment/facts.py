@@ -41,7 +41,7 @@ def facts_of(observation: Observation) -> Facts:
         model=observation.model,
         guest=_guest_state(observation),
         ended=observation.fate.how or "",
-        notes=tuple(Note(note) for note in observation.notes),
+        notes=observation.notes,
     )
 
 

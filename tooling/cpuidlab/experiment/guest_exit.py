@@ -8,6 +8,7 @@ from cpuidlab.base.command import last_line
 from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment.observation import Fate
+from cpuidlab.experiment.rig_logs import LogReader, RigLogs
 from cpuidlab.kvm.hook_log import HookEvent
 from cpuidlab.rig.rig import Rig
 
@@ -49,20 +50,34 @@ def await_end(rig: Rig, deadline: Deadline) -> bool:
         return False
 
 
-def of_dead(rig: Rig, since: Sequence[HookEvent]) -> Fate:
-    """The fate of a guest whose QEMU is gone; `since` is the hook's log since the mark."""
-    code = rig.wait("QEMU's exit code", lambda: rig.files()["qemu-exit"].strip() or None)
-    files = rig.files()
+def of_dead(rig: Rig, logs: LogReader) -> Fate:
+    """Say how a guest ended whose QEMU is gone; wait for QEMU's exit code, and read the logs as they are then."""
+    end = rig.wait("QEMU's exit code", lambda: _logs_with_exit(logs))
     shutdown = rig.qmp.seen("SHUTDOWN")
     if shutdown is None:
-        last = last_line(files["qemu-stderr"])
-        return Fate(alive=False, how=f"QEMU died: {last}", exit_code=int(code))
-    triple = any(event.kind == "shutdown" for event in since)
+        return Fate(alive=False, how=f"QEMU died: {last_line(end.qemu_stderr)}", exit_code=int(end.qemu_exit))
+    triple = any(event.kind == "shutdown" for event in end.hook)
     how = "triple fault (KVM_EXIT_SHUTDOWN)" if triple else f"reset by the guest itself ({shutdown['data']['reason']})"
-    words = last_words(files["guest-console"])
+    words = last_words(end.guest_console)
     if words:
         how += f", after {words[0]}"
-    return Fate(alive=False, how=how, seconds=_seconds(rig, shutdown), exit_code=int(code))
+    return Fate(alive=False, how=how, seconds=_seconds(rig, shutdown), exit_code=int(end.qemu_exit))
+
+
+def _logs_with_exit(logs: LogReader) -> RigLogs | None:
+    read = logs.read()
+    return read if read.qemu_exit else None
+
+
+def given_up(rig: Rig, logs: LogReader) -> str | None:
+    """Say how KVM gave the guest up; None where it did not. The vCPUs stand still then, and would look stuck.
+
+    Raises LabError where QEMU and the hook's log do not agree.
+    """
+    if not is_given_up(rig):
+        return None
+    now = logs.read()
+    return of_given_up(now.hook, now.qemu_stderr)
 
 
 def is_given_up(rig: Rig) -> bool:
@@ -74,7 +89,7 @@ def is_given_up(rig: Rig) -> bool:
 
 
 def of_given_up(since: Sequence[HookEvent], stderr: str) -> str:
-    """How KVM gave the guest up, by the hook's log since the mark and what QEMU printed.
+    """Say how KVM gave the guest up, by the hook's log since the mark and what QEMU printed.
 
     Raises LabError where KVM_RUN, by the hook's log, never returned so.
     """

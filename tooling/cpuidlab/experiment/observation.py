@@ -1,11 +1,11 @@
-"""What was seen in one test: plain data, to JSON and back, with the short word that a matrix cell shows."""
+"""What was seen in one test: plain data, to JSON and back."""
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from cpuidlab.base.errors import UsageError
+from cpuidlab.experiment.note import Note
 from cpuidlab.kvm.kmsg import Record, matching
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
 
@@ -43,11 +43,20 @@ class Fate:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """Why nobody could look at a guest that may well live; `evidence` holds the longer story."""
+
+    why: str
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
 class Observation:
     """Everything seen; `host_log` is what the host's kernel logged since the mark.
 
-    `notes` are words of the test's own.
-    `answers` is empty where nothing was changed. `model` and `guest` are None where nobody looked, or could.
+    `answers` is empty where a test called nothing by itself; `sweep_calls` is how many calls of sweeps KVM accepted.
+    `model` and `guest` are None where nobody was to look, and where the guest had ended before. `unseen` says why
+    nobody could look at the guest.
     """
 
     answers: tuple[VcpuAnswer, ...]
@@ -55,7 +64,14 @@ class Observation:
     host_log: tuple[Record, ...]
     guest: GuestReport | None
     fate: Fate
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    sweep_calls: int = 0
+    unseen: Unseen | None = None
+
+    @property
+    def accepted_calls(self) -> int:
+        """How many calls of KVM_SET_CPUID and KVM_SET_CPUID2 KVM accepted."""
+        return self.sweep_calls + sum(answer.answer == ACCEPTED for answer in self.answers)
 
     def line_count(self, line: str) -> int:
         """How often the host logged exactly this line as a warning."""
@@ -65,36 +81,6 @@ class Observation:
     def warned(self) -> bool:
         """Whether the host logged at least one of the two warning lines."""
         return any(self.line_count(line) for line in WARNING_LINES)
-
-    @property
-    def word(self) -> str:
-        """The observation in a few words: first what KVM answered, then what became of the guest."""
-        parts = [self._answer_word(), self._model_word(), *self.notes, self._guest_word()]
-        return ", ".join(part for part in parts if part) or "nothing changed"
-
-    def _answer_word(self) -> str:
-        seen = Counter(answer.answer for answer in self.answers)
-        accepted = seen.pop(ACCEPTED, 0)
-        parts = ["refused " + "/".join(sorted(seen))] if seen else []
-        if accepted and seen:
-            parts.insert(0, f"{accepted} of {len(self.answers)} accepted")
-        if self.warned:
-            parts.append("warned")
-        elif accepted and not seen:
-            parts.append("silent")
-        return ", ".join(parts)
-
-    def _model_word(self) -> str:
-        return "wrong model" if self.model == "other" else ""
-
-    def _guest_word(self) -> str:
-        if not self.fate.alive:
-            return "guest died"
-        if self.guest is None:
-            return ""
-        if not self.guest.stable:
-            return "guest unstable"
-        return "" if self.answers or self.warned else "stable"
 
 
 @dataclass(frozen=True)
@@ -111,7 +97,7 @@ class Probe:
 
 
 def which_model(seen: object, asked: object, before: object) -> Model:
-    """Which model was read back; where what was asked for is what was there before, that is "asked"."""
+    """Say which model was read back. If the requested model equals the old one, the answer is "asked"."""
     if seen == asked:
         return "asked"
     return "before" if seen == before else "other"
@@ -119,7 +105,7 @@ def which_model(seen: object, asked: object, before: object) -> Model:
 
 def to_json(observation: Observation) -> str:
     """The observation as JSON text; `from_json` reads it back."""
-    return json.dumps({**asdict(observation), "word": observation.word}, indent=1) + "\n"
+    return json.dumps(asdict(observation), indent=1) + "\n"
 
 
 def from_json(text: str) -> Observation:
@@ -133,12 +119,14 @@ def from_json(text: str) -> Observation:
 def _observation(data: dict[str, Any]) -> Observation:
     if data["model"] is not None and data["model"] not in get_args(Model):
         raise ValueError(f"model {data['model']!r}")
-    guest = data["guest"]
+    guest, unseen = data["guest"], data.get("unseen")
     return Observation(
         answers=tuple(VcpuAnswer(**answer) for answer in data["answers"]),
         model=data["model"],
         host_log=tuple(Record(**record) for record in data["host_log"]),
         guest=guest and GuestReport(guest["stable"], tuple(guest["troubles"])),
         fate=Fate(**data["fate"]),
-        notes=tuple(data["notes"]),
+        notes=tuple(Note(note) for note in data["notes"]),
+        sweep_calls=data.get("sweep_calls", 0),
+        unseen=Unseen(**unseen) if unseen else None,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cpuidlab.base.errors import LabError
+from cpuidlab.experiment.note import Note
 from cpuidlab.kvm.changes import RUNTIME_FIELDS
 from cpuidlab.kvm.cpuid import Entry, Model, find
 from cpuidlab.kvm.fields import FIELDS, leaf_name
@@ -19,9 +20,7 @@ WORDS: tuple[Word, ...] = get_args(Word)
 ALL = 0xFFFFFFFF
 _FIRST_WORD = 2  # in the hook's count the words of an entry begin with function and index
 
-# What a sweep amounts to, in the words of a test's note.
-REFUSES = "all refused but what KVM keeps itself"
-TAKES = "all taken but what KVM checks"
+_CHECKED = FIELDS["linear_bits"]  # refused by kvm_check_cpuid() in every era
 
 Key = tuple[int, int, Word]  # leaf, subleaf
 Bits = Mapping[Key, int]
@@ -96,6 +95,11 @@ class Sweep:
         torn += sum(one.outcome == "other" and bool(one.errno) for one in self.removals)
         return Counts(trials - kept - torn, kept + torn, trials - kept)
 
+    @property
+    def removals_taken(self) -> tuple[tuple[int, int], ...]:
+        """Leaf and subleaf of each entry that the model may lack."""
+        return tuple((one.leaf, one.subleaf) for one in self.removals if one.outcome != "refused")
+
     def bits(self, *outcomes: Outcome) -> Bits:
         """The bits of which one of these became."""
         return {row.key: sum(row.masks[one] for one in outcomes) for row in self.rows}
@@ -114,6 +118,22 @@ def owned(model: Model) -> Bits:
         if entry:
             found[entry.function, entry.index, field.register] = field.mask
     return found
+
+
+def taken(sweep: Sweep) -> Bits:
+    """The bits that were accepted, without those that KVM keeps itself and that changed nothing."""
+    kept, refused, ignored = owned(sweep.model), sweep.bits("refused"), sweep.bits("ignored")
+    return {key: ALL & ~refused[key] & ~(ignored[key] & kept.get(key, 0)) for key in refused}
+
+
+def note_of(sweep: Sweep) -> Note:
+    """Say what a sweep amounts to: all refused but what KVM keeps itself, all taken but what KVM checks, or neither."""
+    if not any(taken(sweep).values()) and not sweep.removals_taken:
+        return Note.ALL_REFUSED
+    checked: Bits = {(_CHECKED.leaf, _CHECKED.subleaf, _CHECKED.register): _CHECKED.mask}
+    refused = any(mask & ~checked.get(key, 0) for key, mask in sweep.bits("refused").items())
+    all_removed = len(sweep.removals_taken) == len(sweep.removals)
+    return Note.ALL_TAKEN if all_removed and not refused else Note.PARTLY_TAKEN
 
 
 def parse(lines: Sequence[str]) -> tuple[Sweep, Counts]:

@@ -1,11 +1,16 @@
-"""What each era promises for the usual situations, for tests to hand to the judge."""
+"""What each era promises in each situation: small named functions, which tests hand to the judge.
+
+All calls are made on vCPUs that have run, where a function does not say otherwise.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from cpuidlab.experiment.observation import ACCEPTED, Model
-from cpuidlab.experiment.sweep import REFUSES, TAKES
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.observation import ACCEPTED
+from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era
-from cpuidlab.judge.verdict import Expectation
+from cpuidlab.kvm.warning import RATE_LIMIT_BURST
 
 Promise = Callable[[Era], Expectation]
 
@@ -15,71 +20,136 @@ def untouched(_: Era) -> Expectation:
     return Expectation(answer=None, model="asked")
 
 
+# vCPUs that have not run
+
+
 def never_run(_: Era) -> Expectation:
-    """A vCPU that has not run takes any model, silently, in every era."""
+    """A vCPU that has not run takes any model, silently, in every era. The guest is on its own with the model."""
     return Expectation(answer=ACCEPTED, model="asked", guest=None)
 
 
-def with_l2(era: Era) -> Expectation:
-    """Another model for a vCPU that has not run and has nested state loaded; it is not let run."""
-    model: Model = "asked" if era.nested == ACCEPTED else "before"
-    return Expectation(answer=era.nested, model=model, guest=None)
+def never_run_and_stable(_: Era) -> Expectation:
+    """A vCPU that has not run takes a model that the guest can live with."""
+    return Expectation(answer=ACCEPTED, model="asked")
 
 
-def same_everywhere(answer: str, model: Model | None = "asked") -> Promise:
-    """The same answer in every era, and silence."""
-    return lambda _: Expectation(answer=answer, model=model)
+def with_nested_state(era: Era) -> Expectation:
+    """Another model for a vCPU that has not run and has nested state loaded; the vCPU is not let run."""
+    return Expectation(era.nested, model="asked" if era.nested == ACCEPTED else "before", guest=None)
 
 
-def identical(calls: int) -> Promise:
-    """`calls` sets of the model that a vCPU which has run already has."""
-    return lambda era: Expectation(answer=era.identical, lines=_lines(era, era.identical, calls), model="asked")
+# the same CPUID
 
 
-def pending(calls: int) -> Promise:
+def identical(era: Era) -> Expectation:
+    """The model that the vCPU has is set again."""
+    return Expectation(era.identical, warns=era.lines, model="asked")
+
+
+def identical_while_pending(era: Era) -> Expectation:
     """As `identical`, while KVM has yet to clear OSXSAVE.
 
     A refusal is the era's defect and leaves OSXSAVE as it was; the guest is not let boot with it.
     """
+    if era.defect and era.pending != era.identical:
+        return Expectation(era.pending, notes=(Note.OSXSAVE_STALE,), guest=None, defect=True)
+    return Expectation(era.pending, warns=era.lines, notes=(Note.OSXSAVE_CLEARED,), model="asked")
+
+
+# another CPUID
+
+
+def changed(era: Era) -> Expectation:
+    """Another model that the guest can live with; further calls may put the old model back where KVM accepts."""
+    return Expectation(era.changed, warns=era.lines, model="asked" if _accepts(era) else "before")
+
+
+def changed_and_put_back(era: Era) -> Expectation:
+    """Another model, and the old model again where KVM accepts the other one: at the end KVM reports the old model."""
+    return replace(changed(era), model="asked")
+
+
+def deadly(era: Era) -> Expectation:
+    """Another model that the guest cannot live with."""
+    return replace(changed(era), guest="dies" if _accepts(era) else "stable")
+
+
+def changed_in_bursts(era: Era) -> Expectation:
+    """More changes at once than the rate limit of the lines lets through, and another change after its interval."""
+    return replace(changed(era), limited=RATE_LIMIT_BURST + 1 if era.lines else None)
+
+
+def every_bit(era: Era) -> Expectation:
+    """A sweep of one vCPU: the calls are the hook's and no answers of the test's own; the old model is put back."""
+    note = Note.ALL_TAKEN if _accepts(era) else Note.ALL_REFUSED
+    return Expectation(answer=None, warns=era.lines, notes=(note,), model="asked")
+
+
+def replugged_with_other_features(era: Era) -> Expectation:
+    """QEMU sets another model on a vCPU that it plugs in again, and ends where KVM refuses."""
+    return changed(era) if _accepts(era) else Expectation(era.changed, guest="dies")
+
+
+def fails_with(errno: str) -> Promise:
+    """A call that fails for its own reasons, with `errno`; the era that forbids all calls looks at has-run first
+    (feb627e8d6f6)."""
 
     def expect(era: Era) -> Expectation:
-        if era.defect and era.pending != era.identical:
-            return Expectation(era.pending, notes=("OSXSAVE stale",), guest=None, defect=True)
-        lines = _lines(era, era.pending, calls)
-        return Expectation(era.pending, lines=lines, model="asked", notes=("OSXSAVE cleared",))
+        return Expectation(era.changed if era.identical != ACCEPTED else errno, model="before")
 
     return expect
 
 
-def changed(calls: int, deadly: bool = False) -> Promise:
-    """`calls` sets of another model on vCPUs that have run; `deadly`: the guest cannot live with it.
-
-    Where an accepted model was put back by further calls these count too.
-    """
-
-    def expect(era: Era) -> Expectation:
-        accepted = era.changed == ACCEPTED
-        return Expectation(
-            answer=era.changed,
-            lines=_lines(era, era.changed, calls),
-            model="asked" if accepted else "before",
-            guest="dies" if accepted and deadly else "stable",
-        )
-
-    return expect
+# under load
 
 
-def every_bit(sets: int) -> Promise:
-    """A sweep of one vCPU that has run, with `sets` accepted calls: it is the hook's, so that no call is answered here,
-    and the model is the old one afterwards."""
-
-    def expect(era: Era) -> Expectation:
-        taken = era.changed == ACCEPTED
-        lines = _lines(era, era.changed, sets)
-        return Expectation(answer=None, lines=lines, notes=(TAKES if taken else REFUSES,), model="asked")
-
-    return expect
+def changed_under_load(era: Era) -> Expectation:
+    """As `changed`, and the load in the guest verifies its results to its end."""
+    return replace(changed(era), notes=(Note.LOAD_VERIFIED,))
 
 
-def _lines(era: Era, answer: str, calls: int) -> int:
-    return calls if era.lines and answer == ACCEPTED else 0
+def deadly_under_load(era: Era) -> Expectation:
+    """As `deadly`, and the load in a guest that lives on verifies its results to its end."""
+    return deadly(era) if _accepts(era) else changed_under_load(era)
+
+
+# shadow pages that outlive a change: what a guest notes right after it, and after KVM has dropped its shadow pages
+
+
+def no_fault(era: Era) -> Expectation:
+    """With NPT the hardware walks the guest's page tables by the host's rules, and sees no fault."""
+    return replace(changed(era), notes=(Note.NO_FAULT, Note.NO_FAULT))
+
+
+def fault_missed_with_new_rules(era: Era) -> Expectation:
+    """A fault is missed where the change is accepted and the MMU takes over its rules (49c6f8756cdf); no kernel before
+    the warning has that commit."""
+    return fault_missed(era) if era.lines else no_fault(era)
+
+
+def fault_missed(era: Era) -> Expectation:
+    """A fault is missed where the change is accepted, until KVM drops its shadow pages."""
+    return replace(changed(era), notes=(Note.MISSED_FAULT, Note.FAULT)) if _accepts(era) else no_fault(era)
+
+
+def fault_missed_of_former_vendor(era: Era) -> Expectation:
+    """A page is mapped under another vendor's rules, where KVM accepts that vendor and takes over its rules."""
+    notes = (Note.MISSED_FAULT, Note.FAULT) if era.lines else (Note.FAULT, Note.FAULT)
+    return replace(changed(era), notes=notes)
+
+
+def no_fault_released(era: Era) -> Expectation:
+    """The guest's kernel goes on to use a mapping."""
+    return replace(changed(era), notes=(Note.HARMLESS, Note.HARMLESS))
+
+
+def fault_released(era: Era) -> Expectation:
+    """The guest's kernel uses a mapping that a change with new MMU rules (49c6f8756cdf) has made faulty; the fault
+    shows when KVM drops its shadow pages."""
+    if not (_accepts(era) and era.lines):
+        return no_fault_released(era)
+    return replace(changed(era), notes=(Note.HARMLESS, Note.KILLED), guest="harmed")
+
+
+def _accepts(era: Era) -> bool:
+    return era.changed == ACCEPTED

@@ -13,6 +13,7 @@ from cpuidlab.judge.eras import Era, era, predict
 from cpuidlab.kernels import host_spec, patches
 from cpuidlab.kernels.kernel import Kernel
 
+NAMED = "--era"  # the source of an era that the user has named
 TABLE = "releases"  # [releases] in eras.toml: "*.el9*" = "forbid-changed"
 
 
@@ -32,7 +33,7 @@ def predicted(kernel: Kernel, named: str = "", table: str = "") -> Prediction:
     """What `kernel` is predicted to promise: the era `named` by the user, that of its patch, that of the first pattern
     in the user's table that fits its release, else that of its version."""
     if named:
-        return Prediction(era(named), "--era")
+        return Prediction(era(named), NAMED)
     patch = host_spec.parse(kernel.spec).patch
     if patch and (of_patch := patches.find(patch).era):
         return Prediction(era(of_patch), f"the patch '{patch}'")

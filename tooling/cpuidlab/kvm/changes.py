@@ -1,6 +1,6 @@
 """The named changes of a CPU model, as a table: what a user may write after --change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from cpuidlab.base.errors import UsageError
@@ -12,24 +12,50 @@ VENDORS = {"intel": b"GenuineIntel", "amd": b"AuthenticAMD"}
 
 
 @dataclass(frozen=True)
-class Change:
-    """One or more named changes, done in order, as the user wrote them (`maxphyaddr=36,gbpages=off`)."""
+class Step:
+    """One named change with its value. KVM keeps nothing of a change that it does not compare."""
 
     name: str
-    steps: tuple[tuple[str, str, _Edit], ...]  # name, what it does, the edit itself
+    what: str  # for people
+    edit: _Edit
+    compared: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """Named changes, done in order, as the user wrote them (`maxphyaddr=36,gbpages=off`)."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @property
+    def compared(self) -> bool:
+        """Whether KVM takes a changed model for another one than it was before."""
+        return any(step.compared for step in self.steps)
 
     def apply(self, model: Model) -> Model:
-        """The changed model. Raises UsageError where a step would change nothing in this model."""
-        for name, _, edit in self.steps:
-            changed = edit(model)
-            if changed == model:
-                raise UsageError(f"{name} changes nothing: this CPU model is like that already")
-            model = changed
-        return model
+        """Return the changed model. Raises UsageError where a step would change nothing in this model."""
+        return _done(self.steps, model)
+
+    def read_back(self, model: Model) -> Model:
+        """Return what KVM_GET_CPUID2 tells of `model` after KVM has accepted the changed one."""
+        return _done([step for step in self.steps if step.compared], model)
 
     def describes(self) -> str:
         """What the change does, for people."""
-        return "; ".join(what for _, what, _ in self.steps)
+        return "; ".join(step.what for step in self.steps)
+
+
+NO_CHANGE = Change("", ())  # the same CPUID once more
+
+
+def _done(steps: Iterable[Step], model: Model) -> Model:
+    for step in steps:
+        changed = step.edit(model)
+        if changed == model:
+            raise UsageError(f"{step.name} changes nothing: this CPU model is like that already")
+        model = changed
+    return model
 
 
 @dataclass(frozen=True)
@@ -37,6 +63,7 @@ class _Row:
     value: str  # what stands after the `=`: N for a number, else one of the words between the bars; empty: nothing
     what: str  # with {} for the value
     edit: Callable[[str], _Edit]
+    compared: bool = True
 
 
 def _number(field: str) -> _Row:
@@ -141,7 +168,8 @@ CHANGES: dict[str, _Row] = {
         "", "the number of logical processors is changed", lambda _: lambda m: _flip(m, "logical_processors", 8)
     ),
     "kvm_leaf": _Row("", "KVM's PV EOI feature bit is flipped", lambda _: lambda m: _flip(m, "kvm_pv_eoi", 1)),
-    "runtime_bits": _Row("", "the bits that KVM keeps itself are flipped", lambda _: _runtime_bits),
+    # kvm_set_cpuid() overwrites these bits before it compares, see RUNTIME_FIELDS
+    "runtime_bits": _Row("", "the bits that KVM keeps itself are flipped", lambda _: _runtime_bits, compared=False),
     "reordered": _Row("", "the last two entries change places", lambda _: _reordered),
     "one_more": _Row("", "a zero entry is added", lambda _: lambda model: (*model, Entry(0, 0, 0, 0, 0, 0, 0))),
     "one_less": _Row("", "the last entry is dropped", _with_last(lambda _: ())),
@@ -155,7 +183,13 @@ CHANGES: dict[str, _Row] = {
     "flags": _Row(
         "", "the last entry's stateful flag is flipped", _with_last(lambda e: (replace(e, flags=e.flags ^ STATEFUL),))
     ),
-    "padding": _Row("", "the last entry's padding is not zero", _with_last(lambda e: (replace(e, padding=(1, 2, 3)),))),
+    # kvm_cpuid_check_equal() looks at six words of an entry, and KVM_GET_CPUID2 does not give padding back
+    "padding": _Row(
+        "",
+        "the last entry's padding is not zero",
+        _with_last(lambda e: (replace(e, padding=(1, 2, 3)),)),
+        compared=False,
+    ),
 }
 
 
@@ -167,13 +201,13 @@ def known() -> str:
 def parse(text: str) -> Change:
     """Read `maxphyaddr=36` or several joined by commas. Raises UsageError that lists what is known."""
     steps = tuple(_step(part.strip()) for part in text.split(","))
-    names = [step[0].partition("=")[0] for step in steps]
+    names = [step.name.partition("=")[0] for step in steps]
     if len(set(names)) != len(names):
         raise UsageError(f"{text}: a change is named twice")
-    return Change(",".join(step[0] for step in steps), steps)
+    return Change(",".join(step.name for step in steps), steps)
 
 
-def _step(part: str) -> tuple[str, str, _Edit]:
+def _step(part: str) -> Step:
     name, _, value = part.partition("=")
     row = CHANGES.get(name)
     if row is None:
@@ -181,4 +215,4 @@ def _step(part: str) -> tuple[str, str, _Edit]:
     fits = value.isascii() and value.isdecimal() if row.value == "N" else value in row.value.split("|")
     if not fits or ("=" in part) != bool(row.value):
         raise UsageError(f"change {part!r}: write {f'{name}={row.value}' if row.value else name}")
-    return part, row.what.format(value), row.edit(value)
+    return Step(part, row.what.format(value), row.edit(value), row.compared)

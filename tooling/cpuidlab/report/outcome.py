@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cpuidlab.experiment.sweep import REFUSES, TAKES
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.words import NOTE_WORDS
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.matrix import Cell, Grid
 
@@ -88,8 +89,8 @@ _BY_WORD = (
 )
 # What a test that makes its calls by itself notes of all of them together; a sweep of every bit does.
 _BY_NOTE = {
-    REFUSES: "refused",
-    TAKES: "silent",
+    NOTE_WORDS[Note.ALL_REFUSED]: "refused",
+    NOTE_WORDS[Note.ALL_TAKEN]: "silent",
     "stable": "stable",
     "nothing changed": "stable",
 }

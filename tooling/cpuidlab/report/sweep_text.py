@@ -1,13 +1,13 @@
 """Sweeps in words: sets of bits by the names of their fields, what a kernel takes, and how two kernels differ."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from cpuidlab.experiment.sweep import ALL, OUTCOMES, REFUSES, TAKES, WORDS, Bits, Key, Outcome, Sweep, owned
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Bits, Key, Outcome, Sweep, note_of, taken
+from cpuidlab.experiment.words import NOTE_WORDS
 from cpuidlab.judge.eras import predict
 from cpuidlab.kvm.fields import FIELDS, leaf_name
 from cpuidlab.report.sweep_map import Map
-
-CHECKED = ("linear_bits",)  # refused by kvm_check_cpuid() in every era
 
 # Why a bit of a field became that, where it is known.
 EXPLAINED: dict[tuple[str, Outcome], str] = {
@@ -16,17 +16,11 @@ EXPLAINED: dict[tuple[str, Outcome], str] = {
 
 
 def summary(sweep: Sweep) -> str:
-    """REFUSES, where nothing is accepted outside the bits that KVM keeps itself, and accepting those changes nothing;
-    TAKES, where nothing is refused but fields that KVM checks; else what is between."""
-    kept, checks = owned(sweep.model), _fields(CHECKED)
-    harmless, refused = sweep.bits("ignored"), sweep.bits("refused")
-    taken = {key: ALL & ~refused[key] & ~(harmless[key] & kept.get(key, 0)) for key in refused}
-    whole = [(one.leaf, one.subleaf) for one in sweep.removals if one.outcome != "refused"]
-    if not any(taken.values()) and not whole:
-        return REFUSES
-    if not _without(refused, checks) and len(whole) == len(sweep.removals):
-        return TAKES
-    return f"taken: {described(taken, sweep)}; removals taken: {_leaves(whole, sweep)}"
+    """What a sweep amounts to; where it is neither all refused nor all taken, the bits and entries that are taken."""
+    note = note_of(sweep)
+    if note is not Note.PARTLY_TAKEN:
+        return NOTE_WORDS[note]
+    return f"taken: {described(taken(sweep), sweep)}; removals taken: {_leaves(sweep.removals_taken, sweep)}"
 
 
 def outcomes(sweep: Sweep) -> dict[Outcome, str]:
@@ -116,7 +110,7 @@ def _removal_lines(old: Map, new: Map) -> list[str]:
     ]
 
 
-def _leaves(leaves: list[tuple[int, int]], sweep: Sweep) -> str:
+def _leaves(leaves: Sequence[tuple[int, int]], sweep: Sweep) -> str:
     if len(leaves) == len(sweep.removals):
         return "every leaf"
     rest = [(one.leaf, one.subleaf) for one in sweep.removals if (one.leaf, one.subleaf) not in leaves]

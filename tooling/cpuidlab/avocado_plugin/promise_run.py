@@ -1,0 +1,205 @@
+"""One promise on one host, from the set-up to the published verdict. Avocado is not needed for any of it."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cpuidlab.avocado_plugin import cell_file
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.experiment import evidence
+from cpuidlab.experiment.ask_kernel import probe
+from cpuidlab.experiment.facts import facts_of
+from cpuidlab.experiment.guest import Guest
+from cpuidlab.experiment.observation import Observation, to_json
+from cpuidlab.experiment.observe import Look, look_last
+from cpuidlab.experiment.words import in_words
+from cpuidlab.judge.eras import Era, era
+from cpuidlab.judge.expectations import Promise
+from cpuidlab.judge.prediction import NAMED, Prediction, predicted
+from cpuidlab.judge.probed_era import probed_era
+from cpuidlab.judge.verdict import Judgement, Verdict, judge
+from cpuidlab.report.matrix import Cell
+from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.rig import Stage
+from cpuidlab.rig.snapshots import open_rig
+
+THAWED_SECONDS = 120.0
+COLD_SECONDS = 240.0
+
+
+class LackError(Exception):
+    """This CPU model or this machine lacks what a test needs."""
+
+
+@dataclass(frozen=True)
+class RunVariant:
+    """One host in one paging mode, as a job names it to the process of a test; "" is what a job does not say.
+
+    `era` is the predicted one, and `era_source` says who names it (see `Prediction`). `kernel` is the digest of the
+    kernel that the job began with.
+    """
+
+    host: str = "5.10"
+    paging: str = "npt"
+    cold: bool = False
+    era: str = ""
+    era_source: str = ""
+    eras: str = ""
+    kernel: str = ""
+
+    def prediction(self, place: Setup) -> Prediction:
+        """What the host is predicted to promise: as the job says, else as the kernel's version says."""
+        if self.era:
+            return Prediction(era(self.era), self.era_source)
+        return predicted(place.kernel, table=self.eras)
+
+
+@dataclass(frozen=True)
+class PromiseUnderTest:
+    """What a test states before it begins.
+
+    `promise` is what each era promises, and `npt` what it promises in that paging mode where that differs. `calls` is
+    how many calls the test makes, None where that depends on KVM's answers. `stage` and `profile` are those of the rig.
+    """
+
+    promise: Promise
+    npt: Promise | None = None
+    calls: int | None = None
+    stage: Stage = Stage.GUEST_READY
+    profile: str = "small"
+
+    def in_paging(self, paging: str) -> Promise:
+        """What each era promises in that paging mode."""
+        promise = self.npt if self.npt and paging == "npt" else self.promise
+        return lambda of: replace(promise(of), calls=self.calls)
+
+
+@dataclass(frozen=True)
+class CaseName:
+    """Where a test stands, by which route its changes go, and its promise in words."""
+
+    file: Path
+    test_class: str
+    method: str
+    route: str
+    text: str
+
+    @property
+    def case(self) -> str:
+        """The row of the matrix, such as `after_run/identical`."""
+        return f"{self.file.stem.removeprefix('test_')}/{self.method.removeprefix('test_')}"
+
+    def command(self, variant: RunVariant) -> str:
+        """The command that runs just this test in just this variant."""
+        test = f"{self.file.parent.name}/{self.file.name}:{self.test_class}.{self.method}"
+        words = [".venv/bin/avocado", "run", test, "--hosts", variant.host, "--paging", variant.paging]
+        words += ["--era", variant.era] if variant.era_source == NAMED else []
+        words += ["--eras", variant.eras] if variant.eras else []
+        words += ["--cold"] if variant.cold else []
+        return shlex.join(words)
+
+
+class PromiseRun:
+    """One run of one test. What is not known when a run breaks off is None."""
+
+    def __init__(self, test: CaseName, stated: PromiseUnderTest, variant: RunVariant, folder: Path) -> None:
+        """`folder` is that of the test's evidence."""
+        self._test = test
+        self._stated = stated
+        self._variant = variant
+        self._folder = folder
+        self._rerun = test.command(variant)
+        self._setup: Setup | None = None
+        self._prediction: Prediction | None = None
+        self._probed: Era | None = None
+        self._observation: Observation | None = None
+
+    def run(self, story: Callable[[Guest], None]) -> Judgement:
+        """Set up, let the test do what it does, judge what was seen, and publish the verdict."""
+        judgement = self._judgement(story)
+        if judgement.verdict is Verdict.ERROR:
+            self._save({"lab-failure.txt": f"{judgement.reason}\n\n{judgement.evidence}\n"})
+            judgement = replace(judgement, reason=f"{judgement.reason}; rerun: {self._rerun}")
+        self._publish(judgement)
+        return judgement
+
+    def _judgement(self, story: Callable[[Guest], None]) -> Judgement:
+        try:
+            place, prediction = self._set_up()
+            self._observation = self._observe(place, story)
+            return self._judge(place, prediction, self._observation)
+        except LackError as error:
+            return Judgement(Verdict.SKIP, str(error))
+        except LabError as error:
+            return Judgement(Verdict.ERROR, str(error), error.evidence)
+        except UsageError as error:  # the user's words were good before the job began
+            return Judgement(Verdict.ERROR, str(error))
+
+    def _set_up(self) -> tuple[Setup, Prediction]:
+        place = setup(self._variant.host, self._variant.paging)
+        self._setup = place
+        if self._variant.kernel and self._variant.kernel != place.kernel.digest:
+            raise LabError(f"the kernel of {self._variant.host} was built anew while the job ran; run it again")
+        self._prediction = self._variant.prediction(place)
+        return place, self._prediction
+
+    def _observe(self, place: Setup, story: Callable[[Guest], None]) -> Observation:
+        """Tell the story on a fresh rig, look at everything, and keep the evidence. LackError where it cannot be told
+        on this CPU."""
+        cold, stated = self._variant.cold, self._stated
+        deadline = Deadline.after(COLD_SECONDS if cold else THAWED_SECONDS)
+        with open_rig(place, stated.stage, stated.profile, deadline, cold) as rig:
+            guest = Guest(rig)
+            look = Look(guest)
+            try:
+                story(guest)
+                observation = look.observe()
+                if observation.unseen:
+                    look_last(guest)
+            except UsageError as error:
+                raise LackError(str(error)) from error
+            except LabError:
+                look_last(guest)
+                raise
+            finally:
+                self._save(evidence.files(guest, look) | {"host-console.txt": rig.machine.console()})
+        return observation
+
+    def _judge(self, place: Setup, prediction: Prediction, observation: Observation) -> Judgement:
+        self._probed = None if self._variant.cold else probed_era(probe(place), prediction.era)
+        promise = self._stated.in_paging(self._variant.paging)
+        judgement = judge(
+            promise, prediction.era, self._probed, observation, promise=self._test.text, rerun=self._rerun
+        )
+        told = prediction.told(place.kernel.label)
+        if told and judgement.verdict is not Verdict.ERROR:
+            judgement = replace(judgement, reason=f"{judgement.reason}\n{told}")
+        return judgement
+
+    def _save(self, files: dict[str, str]) -> None:
+        for name, text in {**files, "rerun.txt": f"{self._rerun}\n"}.items():
+            (self._folder / name).write_text(text)
+
+    def _publish(self, judgement: Judgement) -> None:
+        if self._observation:
+            (self._folder / "observation.json").write_text(to_json(self._observation))
+        cell_file.write_cell(self._cell(judgement), self._folder)
+
+    def _cell(self, judgement: Judgement) -> Cell:
+        judged = judgement.verdict not in (Verdict.ERROR, Verdict.SKIP)
+        return Cell(
+            case=self._test.case,
+            host=self._setup.kernel.label if self._setup else self._variant.host,
+            release=self._setup.kernel.release if self._setup else "",
+            paging=self._variant.paging,
+            route=self._test.route,
+            accel=self._setup.accel if self._setup else "",
+            predicted=self._prediction.era.name if self._prediction else "",
+            probed=self._probed.name if self._probed and judged else "",
+            observed=in_words(facts_of(self._observation)) if self._observation else "",
+            verdict=judgement.verdict,
+            reason=judgement.reason,
+            evidence="",
+        )

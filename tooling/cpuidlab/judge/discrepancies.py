@@ -1,0 +1,173 @@
+"""What is expected of one test, and in what an observation differs from that."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.observation import Model, Observation
+from cpuidlab.experiment.witnesses import answers_text
+from cpuidlab.experiment.words import notes_in_words
+from cpuidlab.kvm.kmsg import Record, is_suppression_note
+from cpuidlab.kvm.warning import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES
+
+_KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
+# Lines that are kept in the log and say nothing of CPUID: of a slow or shared machine, usual under emulation, whose
+# kernel may have stopped to trust its TSC and says so again when a VM gets its second vCPU; of a guest kernel that
+# tries a performance counter (PERF_CTR3) while it boots; of a vCPU that QEMU plugs in with the TSC rate that the first
+# ones got, before the host had refined its own.
+_UNRELATED = re.compile(
+    r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling"
+    r"|workqueue: \S+ (\[\w+\] )?hogged CPU|TSC found unstable after boot"
+    r"|(kvm: )*SMP vm created on host with unstable TSC"
+    r"|(kvm: )?user requested TSC rate (above|below) hardware speed"
+    r"|(kvm: )?kvm \[\d+\]: vcpu\d+, guest rIP: 0x[0-9a-f]+ Unhandled WRMSR\(0xc0010007\)"
+)
+# Seen in one boot of some hundreds: a nested vCPU halts for 28 s, its timer's interrupt lost between two emulations.
+_STOOD_STILL = ("stall: ", "lockup: ", "hung task: ")  # kinds that `kmsg.troubles` names
+_HOPED = {"stable": "staying stable", "harmed": "living on, harmed"}
+_MODELS = {"asked": "the one asked for", "before": "the one from before", "other": "neither of the two"}
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What an era promises for one test; None stands for "any".
+
+    `answer` is the answer to every call ("accepted" or an errno's name), None where no call is made. `calls` is how
+    many calls the test makes. Where it `warns` each accepted call logs both warning lines; with `limited` just so many
+    of each line get past the rate limit, and the kernel notes how many did not. `notes` is what the test itself notes.
+    A `harmed` guest lives and is not stable. `defect`: what is expected is a bug of the era.
+    """
+
+    answer: str | None
+    calls: int | None = None
+    warns: bool = False
+    limited: int | None = None
+    notes: tuple[Note, ...] | None = None
+    model: Model | None = None
+    guest: Literal["stable", "harmed", "dies"] | None = "stable"
+    defect: bool = False
+
+
+@dataclass(frozen=True)
+class Discrepancies:
+    """One sentence for each difference: `broken` tells of broken promises, the weightiest first, and `unseen` of what
+    the lab did not see or do, so that nothing can be said."""
+
+    broken: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Broken:
+    text: str
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    text: str
+
+
+_Found = Iterator[_Broken | _Unseen]
+
+
+def compare(expectation: Expectation, observation: Observation) -> Discrepancies:
+    """Find out in what an observation differs from what is expected."""
+    lines = observation.accepted_calls if expectation.warns else 0
+    noise = [_Broken(text) for text in _noise(lines, observation.host_log)]
+    if expectation.answer is not None and not observation.answers:
+        # the kernel's own trouble came before the call
+        never = _Unseen("KVM_SET_CPUID was never called, so the kernel was not tested; see the hook's log")
+        return _apart(noise or [never])
+    return _apart(
+        [
+            *_answers(expectation, observation),
+            *_lines(lines, expectation.limited, observation),
+            *_notes(expectation.notes, observation.notes),
+            *_guest(expectation, observation),
+            *_model(expectation, observation),
+            *noise,
+        ]
+    )
+
+
+def _apart(found: Sequence[_Broken | _Unseen]) -> Discrepancies:
+    return Discrepancies(
+        broken=tuple(difference.text for difference in found if isinstance(difference, _Broken)),
+        unseen=tuple(difference.text for difference in found if isinstance(difference, _Unseen)),
+    )
+
+
+def _answers(expectation: Expectation, observation: Observation) -> _Found:
+    answers = [(answer.vcpu, answer.answer) for answer in observation.answers]
+    if expectation.answer is None:
+        if answers:
+            yield _Broken(f"nothing was to be changed, but KVM_SET_CPUID was answered {answers_text(answers)}")
+        return
+    other = [answer for answer in answers if answer[1] != expectation.answer]
+    if other:
+        yield _Broken(f"KVM_SET_CPUID was answered {answers_text(other)} instead of {expectation.answer}")
+    if expectation.calls not in (None, len(answers)):
+        yield _Unseen(f"KVM_SET_CPUID was called {len(answers)} times instead of {expectation.calls}; mend the test")
+
+
+def _lines(due: int, limited: int | None, observation: Observation) -> _Found:
+    """Count the warning lines: `due` of each, or at least a burst of them, or `limited` and a note of the rest."""
+    most = due if limited is None else limited
+    least = min(due, RATE_LIMIT_BURST) if limited is None else limited
+    if limited is not None and not any(is_suppression_note(record) for record in observation.host_log):
+        yield _Broken('the host log lacks the note of "callbacks suppressed"')
+    for line in WARNING_LINES:
+        count = observation.line_count(line)
+        if count == 0 and most:
+            yield _Broken(f'the host log lacks the line "{line}"')
+        elif not least <= count <= most:
+            text = f"{most}" if least == most else f"{least} to {most}"
+            yield _Broken(f'the host logged {count} times instead of {text}: "{line}"')
+
+
+def _notes(expected: tuple[Note, ...] | None, noted: tuple[Note, ...]) -> _Found:
+    if expected is not None and expected != noted:
+        both = [notes_in_words(notes) or "nothing" for notes in (noted, expected)]
+        yield _Broken(f"seen was '{both[0]}' instead of '{both[1]}'")
+
+
+def _guest(expectation: Expectation, observation: Observation) -> _Found:
+    fate, guest, hoped = observation.fate, observation.guest, expectation.guest
+    if hoped is None:
+        return
+    if hoped == "dies":
+        if fate.alive:
+            yield _Broken("the guest lived on instead of dying")
+    elif not fate.alive:
+        after = "" if fate.seconds is None else f" after {fate.seconds:.1f} s"
+        yield _Broken(f"the guest died{after} ({fate.how}) instead of {_HOPED[hoped]}")
+    elif guest is None:
+        yield _Unseen("nobody looked at the guest's health, so nothing can be said of it")
+    elif guest.troubles and all(trouble.startswith(_STOOD_STILL) for trouble in guest.troubles):
+        yield _Unseen(f"the guest stood still and went on, as a starved or lost timer does too: {guest.troubles[0]}")
+    elif hoped == "harmed" and guest.stable:
+        yield _Broken("the guest took no harm")
+    elif hoped == "stable" and not guest.stable:
+        yield _Broken(f"the guest is not stable: {'; '.join(guest.troubles) or 'no reason given'}")
+
+
+def _model(expectation: Expectation, observation: Observation) -> _Found:
+    if expectation.model is None or observation.model == expectation.model:
+        return
+    if observation.model:
+        yield _Broken(f"KVM's CPUID afterwards is {_MODELS[observation.model]}, not {_MODELS[expectation.model]}")
+    elif observation.fate.alive:
+        yield _Unseen("nobody read the CPUID back from KVM, so nothing can be said of it")
+
+
+def _noise(lines: int, log: Sequence[Record]) -> Iterator[str]:
+    """Lines that break the promised silence: any warning or worse, and whatever speaks of KVM."""
+    limited = lines > RATE_LIMIT_BURST
+    for record in log:
+        due = record.text in WARNING_LINES and record.level == WARNING_LEVEL
+        due = due or (limited and is_suppression_note(record))
+        loud = _KVM_LINE.search(record.text) or record.level <= WARNING_LEVEL
+        if loud and not due and not _UNRELATED.match(record.text):
+            yield f'the host logged, at level {record.level}: "{record.text}"'
