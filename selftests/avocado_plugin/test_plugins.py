@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cells import CELL
 from cpuidlab.avocado_plugin import cell_file, plan, results
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.matrix import Cell
-from fakeavocado import CELL, avocado, matrix_of, said, start
+from cpuidlab.report.cell import Cell
+from fakeavocado import avocado, matrix_of, said, start
 from fakesetup import fake_setup
 from waiting import ended, until
 
@@ -149,7 +150,7 @@ def test_a_good_job_leaves_its_matrix_beside_avocados_results(tmp_path: Path) ->
     assert "  5.10+warning-npt     1 cell: 1 PASS\n" in done.stdout
     assert "The one host tested (5.10+warning) does what it promises." in done.stdout
     assert "JOB TIME" in done.stdout  # printed by a plug-in that must come before our exit
-    assert [cell["observed"] for cell in matrix_of(tmp_path)] == [
+    assert [cell["probed"] for cell in matrix_of(tmp_path)] == [
         "['5.10+warning', 'npt', 'warn', True]", "['5.10+warning', 'shadow', 'warn', True]",
     ]  # fmt: skip
     job = tmp_path / "results/latest"

@@ -18,7 +18,7 @@ from cpuidlab.judge.eras import era
 from cpuidlab.judge.expectations import changed, no_fault, untouched
 from cpuidlab.judge.verdict import Judgement, Verdict
 from cpuidlab.kvm.warning import WARNING_LINES
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell, seen_in_words
 from fakerig import FakeRig, opened
 
 NAME = CaseName(Path("/lab/tests/test_after_run.py"), "AfterRun", "test_maxphyaddr_36", "hook", "MAXPHYADDR lowered")
@@ -94,7 +94,7 @@ def test_a_kept_promise_is_published(lab: Lab) -> None:
     cell = lab.cell
     assert (cell.case, cell.host, cell.release, cell.paging) == ("after_run/maxphyaddr_36", "5.10", "5.10.262", "npt")
     assert (cell.route, cell.accel, cell.predicted, cell.probed) == ("hook", "tcg", "silent", "silent")
-    assert (cell.observed, cell.verdict, cell.reason) == ("silent", Verdict.PASS, "silent: MAXPHYADDR lowered")
+    assert (seen_in_words(cell), cell.verdict, cell.reason) == ("silent", Verdict.PASS, "silent: MAXPHYADDR lowered")
     assert lab.names() == EVIDENCE | {"observation.json", "cell.json"}
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN}\n"
     assert len(from_json((lab.folder / "observation.json").read_text()).answers) == 2
@@ -106,7 +106,7 @@ def test_a_broken_promise_is_published(lab: Lab) -> None:
     judgement = lab.run(narrow)
     assert judgement.verdict is lab.cell.verdict is Verdict.FAIL
     assert judgement.reason.split("\n")[0].endswith(f": MAXPHYADDR lowered; rerun: {RERUN}")
-    assert (lab.cell.observed, lab.cell.probed) == ("warned", "silent")
+    assert (seen_in_words(lab.cell), lab.cell.probed) == ("warned", "silent")
 
 
 def test_a_backport_is_told_from_what_the_kernel_was_probed_to_be(lab: Lab) -> None:
@@ -145,7 +145,7 @@ def test_a_rig_that_cannot_be_made_in_the_midst_of_a_job_is_an_error(lab: Lab, w
     lab.fails[where] = error
     judgement = lab.run(narrow)
     assert (judgement.verdict, judgement.reason) == (Verdict.ERROR, f"{error}; rerun: {RERUN}")
-    assert (lab.cell.verdict, lab.cell.observed, lab.cell.probed) == (Verdict.ERROR, "", "")
+    assert (lab.cell.verdict, seen_in_words(lab.cell), lab.cell.probed) == (Verdict.ERROR, "", "")
     assert lab.cell.predicted == ("" if where == "setup" else "silent")
     told = (lab.folder / "lab-failure.txt").read_text()
     assert told == f"{error}\n\n{getattr(error, 'evidence', '')}\n"
@@ -194,7 +194,7 @@ def test_a_guest_that_nobody_saw_keeps_no_promise(lab: Lab, monkeypatch: pytest.
     judgement = lab.run(narrow)
     assert (judgement.verdict, judgement.reason) == (Verdict.ERROR, f"no login; rerun: {RERUN}")
     assert (lab.folder / "lab-failure.txt").read_text() == "no login\n\nthe last attempt\n"
-    assert (lab.cell.observed, lab.cell.probed) == ("silent", "")
+    assert (seen_in_words(lab.cell), lab.cell.probed) == ("silent", "")
     assert "when the lab failed" in (lab.folder / "readings.txt").read_text()
     unseen = from_json((lab.folder / "observation.json").read_text()).unseen
     assert unseen and unseen.why == "no login"
@@ -206,13 +206,13 @@ def test_a_guest_that_nobody_saw_hides_no_broken_promise(lab: Lab, monkeypatch: 
     judgement = lab.run(narrow)
     assert judgement.verdict is Verdict.FAIL
     assert judgement.reason.startswith("KVM_SET_CPUID was answered EINVAL on vCPU 0, EINVAL on vCPU 1")
-    assert lab.cell.observed == "refused EINVAL"
+    assert seen_in_words(lab.cell) == "refused EINVAL"
 
 
 def test_a_probe_that_fails_is_an_error_after_all_was_seen(lab: Lab) -> None:
     lab.probe = LabError("the probe's rig is lost")
     assert lab.run(narrow).reason == f"the probe's rig is lost; rerun: {RERUN}"
-    assert lab.cell.observed == "silent"
+    assert seen_in_words(lab.cell) == "silent"
     assert "observation.json" in lab.names()
 
 

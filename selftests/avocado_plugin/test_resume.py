@@ -4,13 +4,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import bigmatrix
 import pytest
+from cells import CELL
 from cpuidlab.avocado_plugin import cell_file, journal
 from cpuidlab.avocado_plugin.journal import Line
 from cpuidlab.base.errors import UsageError
+from cpuidlab.experiment.facts import Answer, Facts
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.matrix import Cell
-from fakeavocado import CELL, avocado, matrix_of, said, start
+from cpuidlab.report.cell import Cell
+from fakeavocado import avocado, matrix_of, said, start
 from waiting import until
 
 NAME = ("tests/test_a.py:A.test_b", "5.10-npt")
@@ -49,6 +52,17 @@ def test_without_a_whole_cell_nothing_stays(tmp_path: Path) -> None:
     assert kept(tmp_path) == []
     (tmp_path / "1/data" / cell_file.CELL_FILE).write_text("{")
     assert kept(tmp_path) == []
+
+
+def test_a_cell_in_the_schema_before_stays(tmp_path: Path) -> None:
+    line = noted(tmp_path)
+    old = json.loads(Path(bigmatrix.__file__).with_name("matrix-schema1.json").read_text())
+    folder = tmp_path / "1/data"
+    (folder / cell_file.CELL_FILE).write_text(json.dumps(old | {"cells": old["cells"][:1]}))
+    assert kept(tmp_path) == [line]
+    cell = cell_file.read_cell(folder)
+    assert cell is not None
+    assert cell.facts == Facts(answers=(Answer(None, "accepted"),))
 
 
 def test_other_inputs_are_another_test(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_tests_of_the_first_host_run_while_the_next_one_is_made(tmp_path: Path) 
     words = ("test_it.py:Run.test_seen", "--hosts", "5.10,6.1", "--paging", "npt")
     done = avocado(tmp_path, *words, "--max-parallel-tasks", "2", how="slow 6.1")
     assert done.returncode == 0, done.stdout + done.stderr
-    seen = {cell["host"]: cell["observed"] for cell in matrix_of(tmp_path)}
+    seen = {cell["host"]: cell["probed"] for cell in matrix_of(tmp_path)}
     assert seen == {"5.10": "False", "6.1": "True"}  # whether 6.1 was frozen when the test ran
 
 

@@ -13,7 +13,8 @@ from cpuidlab.commands.mutants import Killer
 from cpuidlab.commands.mutation_run import Outcome
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import lookup, patches
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
+from cpuidlab.report.report import report_of
 from cpuidlab.report.write import UNFINISHED, write_all
 
 SHIPPED = mutants.shipped()
@@ -29,7 +30,7 @@ Killers: npt test_a.py:A.test_b
 
 
 def cell(verdict: Verdict, case: str = "a/b", reason: str = "what was seen\nmore") -> Cell:
-    return Cell(case, "6.1+x", "6.1.0", "npt", "hook", "tcg", "e", "e", "word", verdict, reason, "")
+    return Cell(case, "6.1+x", "6.1.0", "npt", "hook", "tcg", "e", "e", None, verdict, reason, "")
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_a_job_that_was_cut_short_says_nothing_but_a_fail(
     def run(*_: object, **__: object) -> None:
         folder = tmp_path / "job-1"
         folder.mkdir()
-        write_all([cell(verdict)], folder, header={UNFINISHED: "7 tests"})
+        write_all(report_of([cell(verdict)], header={UNFINISHED: "7 tests"}), folder)
 
     monkeypatch.setattr(avocado_job.command, "run", run)
     if is_read:

@@ -12,18 +12,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cells import CELL
 from cpuidlab.base.paths import TOOLING
 from cpuidlab.commands import arguments, cli, nightly
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import catalogue, lookup
-from cpuidlab.report import matrix
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report import matrix_file
 from filelock import FileLock
 from waiting import ended, until
 
-CELL = Cell(
-    "after_run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""
-)
 # Does what HOW says; leaves what a job leaves, and notes its words.
 AVOCADO = """#!{python}
 import json, os, shutil, sys, time
@@ -79,7 +76,7 @@ class Lab:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A lab whose archive is there, with nothing new in it."""
     lab = Lab(tmp_path)
-    matrix.write([CELL], tmp_path / "matrix.json")
+    matrix_file.write([CELL], tmp_path / "matrix.json")
     facts: dict[str, Any] = {
         "python": sys.executable, "calls": str(lab.calls), "matrix": (tmp_path / "matrix.json").read_text(),
     }  # fmt: skip
@@ -151,7 +148,7 @@ def test_a_broken_promise_beside_a_gap_is_no_measure_either(
     monkeypatch.setenv("HOW", "1")
     with monkeypatch.context() as patched:
         if gap == "error":
-            patched.setattr(matrix, "read", lambda _: (replace(CELL, verdict=Verdict.ERROR),))
+            patched.setattr(matrix_file, "read", lambda _: (replace(CELL, verdict=Verdict.ERROR),))
         else:
             patched.setattr(nightly, "read_about", lambda _: ({"not run": "3 tests"}, []))
         lab.night()
@@ -166,7 +163,7 @@ def test_a_job_that_made_nothing_new_is_no_night(
     old = lab.out / "running/job-0"
     old.mkdir(parents=True)
     (lab.out / "running/latest").symlink_to("job-0")
-    matrix.write([CELL], old / "matrix.json")
+    matrix_file.write([CELL], old / "matrix.json")
     monkeypatch.setattr(nightly, "_job", lambda *_: 125)
     assert lab.night() == 125
     assert capsys.readouterr().err.startswith("cpuidlab: the night has no result")

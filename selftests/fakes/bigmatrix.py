@@ -5,7 +5,7 @@ PYTHONPATH=tooling python selftests/fakes/bigmatrix.py FOLDER    # writes FOLDER
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from cpuidlab.base.paths import PROJECT
 from cpuidlab.experiment.facts import facts_of
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED, Fate, GuestReport, Observation, VcpuAnswer, to_json
-from cpuidlab.experiment.words import in_words
 from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era, era, predict
 from cpuidlab.judge.expectations import (
@@ -28,8 +27,9 @@ from cpuidlab.judge.expectations import (
 from cpuidlab.judge.verdict import Verdict, judge
 from cpuidlab.kvm.kmsg import Record, to_text
 from cpuidlab.kvm.warning import WARNING_LINES
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
 from cpuidlab.report.promise_titles import question_of, words_of
+from cpuidlab.report.report import Report, report_of
 from cpuidlab.report.write import write_all
 
 HEADER = {
@@ -140,7 +140,7 @@ def cell_of(one: Host, paging: str, case: str, test: str, route: str) -> tuple[C
     """One cell and what was seen for it."""
     folder = f"test-results/{case.replace('/', '.')}-{one.label}-{paging}/data"
     plain = Cell(
-        case, one.label, one.release, paging, route, "tcg", one.says.name, one.does.name, "", Verdict.PASS, "", folder
+        case, one.label, one.release, paging, route, "tcg", one.says.name, one.does.name, None, Verdict.PASS, "", folder
     )
     name = f"test_{case.partition('/')[0]}.py:{test}.test_{case.partition('/')[2]}"
     rerun = f".venv/bin/avocado run tests/{name} --hosts {one.label} --paging {paging}"
@@ -155,7 +155,7 @@ def cell_of(one: Host, paging: str, case: str, test: str, route: str) -> tuple[C
         promised = replace(promised, answer="EBUSY" if promised.answer == ACCEPTED else ACCEPTED)
     seen = observed(promised, paging)
     judged = judge(lambda of: expected(case, of, paging), one.says, one.does, seen, promise=words_of(case), rerun=rerun)
-    return replace(plain, observed=in_words(facts_of(seen)), verdict=judged.verdict, reason=judged.reason), seen
+    return replace(plain, facts=facts_of(seen), verdict=judged.verdict, reason=judged.reason), seen
 
 
 def big() -> tuple[tuple[Cell, Observation | None], ...]:
@@ -186,8 +186,13 @@ def save(folder: Path) -> tuple[Cell, ...]:
     return tuple(cell for cell, _ in big())
 
 
+def report_of_all(cells: Sequence[Cell]) -> Report:
+    """The report on these cells as after a job that was to test every host in both paging modes."""
+    return report_of(cells, header=HEADER, planned=[(one.label, paging) for one in HOSTS for paging in PAGINGS])
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     cells = save(target)
-    write_all(cells, target, header=HEADER, planned=[(one.label, paging) for one in HOSTS for paging in PAGINGS])
+    write_all(report_of_all(cells), target)
     print(f"{len(cells)} cells: {target / 'matrix.html'}, {(target / 'matrix.html').stat().st_size} bytes")

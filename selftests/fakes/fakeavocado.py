@@ -7,12 +7,7 @@ import tempfile
 from pathlib import Path
 
 from cpuidlab.base.paths import TOOLING
-from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.matrix import Cell
 
-CELL = Cell(
-    "after_run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""
-)
 STAND_IN = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores Ctrl-C
@@ -55,7 +50,7 @@ from pathlib import Path
 import avocado
 from cpuidlab.avocado_plugin.cell_file import write_cell
 from cpuidlab.base.die_with_parent import die_with
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
 from cpuidlab.judge.verdict import Verdict
 
 class Run(avocado.Test):
@@ -63,7 +58,7 @@ class Run(avocado.Test):
         values = [self.params.get(key) for key in ("host", "paging", "era", "cold")]
         assert os.environ["CPUIDLAB_JOB_PID"]
         host, paging = values[:2]
-        cell = Cell("case", host, "r", paging, "hook", "tcg", "p", "p", repr(values), Verdict(verdict), "why", "")
+        cell = Cell("case", host, "r", paging, "hook", "tcg", "p", repr(values), None, Verdict(verdict), "why", "")
         write_cell(cell, Path(self.outputdir))
     def test_good(self):
         self.write()
@@ -86,7 +81,7 @@ class Run(avocado.Test):
     def test_seen(self):
         host = self.params.get("host")
         seen = str(Path("frozen").exists())
-        cell = Cell("seen", host, "r", "npt", "hook", "tcg", "p", "p", seen, Verdict.PASS, "why", "")
+        cell = Cell("seen", host, "r", "npt", "hook", "tcg", "p", seen, None, Verdict.PASS, "why", "")
         write_cell(cell, Path(self.outputdir))
     def test_killed(self):
         self.write()

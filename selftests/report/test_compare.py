@@ -3,16 +3,20 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import bigmatrix
 import pytest
+from cells import DIED, REFUSED, WARNED
 from cpuidlab.commands import cli
+from cpuidlab.experiment.facts import Facts
 from cpuidlab.judge.verdict import Verdict
+from cpuidlab.report import matrix_file
+from cpuidlab.report.cell import Cell
 from cpuidlab.report.compare import ORDER, Changes, compare
-from cpuidlab.report.compare_text import text, told
-from cpuidlab.report.matrix import Cell, write
+from cpuidlab.report.compare_text import comparison_of, text
+from cpuidlab.report.report import report_of
 from cpuidlab.report.write import write_all
 
 BIG = tuple(cell for cell, _ in bigmatrix.big())
@@ -21,6 +25,7 @@ GROUPS = (
     "gone_promises",
 )  # fmt: skip
 ONE = ("6.1", "npt", "after_run/identical")
+SCHEMA_1 = Path(bigmatrix.__file__).with_name("matrix-schema1.json")  # written by the version before schema 2
 
 Edit = Callable[[Cell], Cell | None]
 
@@ -34,8 +39,8 @@ def edited(place: tuple[str, ...], edit: Edit) -> list[Cell]:
     return [cell for cell in made if cell is not None]
 
 
-def to(verdict: str, observed: str = "refused EINVAL") -> Edit:
-    return lambda cell: replace(cell, verdict=Verdict(verdict), observed=observed, reason="why")
+def to(verdict: str, facts: Facts | None = REFUSED) -> Edit:
+    return lambda cell: replace(cell, verdict=Verdict(verdict), facts=facts, reason="why")
 
 
 def gone(_: Cell) -> None:
@@ -51,7 +56,7 @@ def test_nothing_changed_and_the_order_of_cells_is_no_change() -> None:
     changes = compare(BIG, BIG[::-1])
     assert counts(changes) == {}
     assert changes.marked == frozenset()
-    assert text(told(changes)).startswith("Nothing got worse. Compared: ")
+    assert text(comparison_of(changes)).startswith("Nothing got worse. Compared: ")
 
 
 def test_verdicts_have_an_order_and_each_step_has_a_reason() -> None:
@@ -84,16 +89,18 @@ def test_a_cell_that_is_no_longer_there_is_lost_and_one_that_comes_back_is_no_pr
 
 
 def test_another_outcome_is_not_worse() -> None:
-    changes = compare(BIG, edited(ONE, to("PASS", "warned")))
+    changes = compare(BIG, edited(ONE, to("PASS", WARNED)))
     assert counts(changes) == {"outcome": 1}
-    assert "after_run/identical (hook): PASS silent -> PASS warned, on 6.1 npt (same kernel)" in text(told(changes))
+    assert "after_run/identical (hook): PASS silent -> PASS warned, on 6.1 npt (same kernel)" in text(
+        comparison_of(changes)
+    )
 
 
 def test_a_kernel_that_moved_is_named_with_both_builds() -> None:
     moved = edited(("6.1",), lambda cell: replace(cell, release="6.1.0-57-cloud-amd64", probed="warn"))
     changes = compare(BIG, moved)
     assert counts(changes) == {"moved": 1}
-    said = text(told(changes))
+    said = text(comparison_of(changes))
     assert "6.1: 6.1.0-56-cloud-amd64 -> 6.1.0-57-cloud-amd64; a probe showed forbid-changed, now warn" in said
     assert "Moved: 6.1." in said
     lost = edited(("6.1",), lambda cell: replace(cell, release="", probed=""))
@@ -102,9 +109,9 @@ def test_a_kernel_that_moved_is_named_with_both_builds() -> None:
 
 def test_in_a_kernel_that_did_not_move_that_is_said() -> None:
     worse = edited(ONE, to("FAIL"))
-    assert "on 6.1 npt (same kernel): why" in text(told(compare(BIG, worse)))
+    assert "on 6.1 npt (same kernel): why" in text(comparison_of(compare(BIG, worse)))
     moved = [replace(cell, release="6.1.99") if cell.host == "6.1" else cell for cell in worse]
-    assert "on 6.1 npt: why" in text(told(compare(BIG, moved)))
+    assert "on 6.1 npt: why" in text(comparison_of(compare(BIG, moved)))
 
 
 def test_hosts_and_paging_modes_come_and_go() -> None:
@@ -112,28 +119,28 @@ def test_hosts_and_paging_modes_come_and_go() -> None:
     assert counts(compare(BIG, edited(("7.2", "shadow"), gone))) == {"lost_hosts": 1}
     changes = compare(edited(("7.3", "npt"), gone), BIG)
     assert counts(changes) == {"new_hosts": 1}
-    assert re.search(r"  7\.3 npt: \d+ PASS, 1 FAIL, 1 SKIP", text(told(changes)))
-    assert "No longer known: all of 7.2 npt+shadow." in text(told(compare(BIG, edited(("7.2",), gone))))
+    assert re.search(r"  7\.3 npt: \d+ PASS, 1 FAIL, 1 SKIP", text(comparison_of(changes)))
+    assert "No longer known: all of 7.2 npt+shadow." in text(comparison_of(compare(BIG, edited(("7.2",), gone))))
 
 
 def test_promises_come_and_go_and_what_fails_in_a_new_one_is_said_but_is_not_worse() -> None:
     more = [*BIG, *(replace(cell, case="who/new", verdict=Verdict.FAIL) for cell in BIG if cell.case == ONE[2])]
     changes = compare(BIG, more)
     assert counts(changes) == {"new_promises": 1}
-    assert "who/new (hook): 20 FAIL" in text(told(changes))
+    assert "who/new (hook): 20 FAIL" in text(comparison_of(changes))
     assert counts(compare(more, BIG)) == {"gone_promises": 1}
 
 
 def test_a_test_that_was_lost_before_it_told_its_route_stands_in_its_row() -> None:
-    lost = edited(ONE, lambda cell: replace(cell, route="", verdict=Verdict.ERROR, observed=""))
+    lost = edited(ONE, lambda cell: replace(cell, route="", verdict=Verdict.ERROR, facts=None))
     assert counts(compare(BIG, lost)) == {"lost": 1}
     every = [replace(cell, route="") if cell.case == ONE[2] else cell for cell in BIG]
     assert counts(compare(BIG, every)) == counts(compare(every, BIG)) == {}
 
 
 def test_the_same_change_in_many_places_is_one_line() -> None:
-    changes = compare(BIG, edited(("6.12",), to("FAIL", "silent, guest died")))
-    said = text(told(changes))
+    changes = compare(BIG, edited(("6.12",), to("FAIL", DIED)))
+    said = text(comparison_of(changes))
     assert len(changes.worse) > 100
     assert said.startswith(f"{len(changes.worse)} cells got worse, on 6.12.")
     assert (
@@ -143,7 +150,26 @@ def test_the_same_change_in_many_places_is_one_line() -> None:
 
 
 def test_where_nothing_can_be_compared_that_is_said() -> None:
-    assert text(told(compare((), BIG))).startswith("Nothing could be compared: ")
+    assert text(comparison_of(compare((), BIG))).startswith("Nothing could be compared: ")
+
+
+def test_facts_that_vary_from_run_to_run_are_no_other_outcome() -> None:
+    for one, other in (
+        (WARNED, replace(WARNED, lines=(9, 10))),
+        (DIED, replace(DIED, ended="hangs: vCPU 0 does not get past RIP ffffffffa0c73914")),
+    ):
+        assert counts(compare(edited(ONE, to("PASS", one)), edited(ONE, to("PASS", other)))) == {}
+
+
+def test_a_matrix_that_did_not_change_is_equal_to_itself_in_the_schema_before() -> None:
+    old = matrix_file.read(SCHEMA_1)
+    places = {(cell.case, cell.host, cell.paging) for cell in old}
+    new = [cell for cell in BIG if (cell.case, cell.host, cell.paging) in places]
+    assert len(new) == len(old) > 20
+    for changes in (compare(old, new), compare(new, old)):
+        assert counts(changes) == {}
+        assert changes.compared == sum(cell.verdict not in (Verdict.SKIP, Verdict.ERROR) for cell in new)
+    assert counts(compare(old, [replace(cell, facts=DIED) for cell in new])) != {}
 
 
 # the command
@@ -152,8 +178,8 @@ def test_where_nothing_can_be_compared_that_is_said() -> None:
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     (tmp_path / "new").mkdir()
-    write(BIG, tmp_path / "old.json")
-    write(BIG, tmp_path / "new/matrix.json")
+    matrix_file.write(BIG, tmp_path / "old.json")
+    matrix_file.write(BIG, tmp_path / "new/matrix.json")
     return tmp_path / "old.json", tmp_path / "new/matrix.json"
 
 
@@ -161,30 +187,39 @@ def ran(*words: Path | str) -> int:
     return cli.main(["compare", *map(str, words)])
 
 
+def test_the_command_reads_both_schemas(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran(SCHEMA_1, files[1]) == 0
+    assert ran(files[1], SCHEMA_1, "--html", files[1].parent / "page.html") == 0
+    assert "got worse" not in capsys.readouterr().out.replace("Nothing got worse", "")
+
+
 def test_exit_codes(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     old, new = files
     assert ran(old, new) == 0
-    write(edited(ONE, to("FAIL")), new)
+    matrix_file.write(edited(ONE, to("FAIL")), new)
     assert ran(old, new) == 1
     assert ran(new, old) == 0
-    write(edited(ONE, to("ERROR", "")), new)
+    matrix_file.write(edited(ONE, to("ERROR", None)), new)
     assert ran(old, new) == 0
-    write(edited(("6.1",), gone), new)
+    matrix_file.write(edited(("6.1",), gone), new)
     assert ran(old, new) == 0
     assert capsys.readouterr().err == ""
 
 
-GOOD = asdict(BIG[0])
+GOOD = json.loads(SCHEMA_1.read_text())["cells"][0]
 BAD = {
-    "empty": b"", "half": b'{"schema": 1, "cells": [', "binary": bytes(range(256)), "deep": b"[" * 100_000,
+    "empty": b"", "half": b'{"schema": 2, "cells": [', "binary": bytes(range(256)), "deep": b"[" * 100_000,
     "a bomb of digits": b'{"schema": ' + b"9" * 5000 + b', "cells": []}', "null": b"null", "list": b"[]",
-    "no cells": b'{"schema": 1}', "cells that are none": b'{"schema": 1, "cells": 7}', "bom": b"\xef\xbb\xbf{}",
-    "another schema": b'{"schema": 2, "cells": []}', "schema of text": b'{"schema": "1", "cells": []}',
-    "not a number": b'{"schema": NaN, "cells": []}', "more": b'{"schema": 1, "cells": [], "more": 1}',
-    "a cell that is none": b'{"schema": 1, "cells": [[]]}', "a cell without keys": b'{"schema": 1, "cells": [{}]}',
+    "no cells": b'{"schema": 2}', "cells that are none": b'{"schema": 2, "cells": 7}', "bom": b"\xef\xbb\xbf{}",
+    "another schema": b'{"schema": 3, "cells": []}', "schema of text": b'{"schema": "2", "cells": []}',
+    "not a number": b'{"schema": NaN, "cells": []}', "more": b'{"schema": 2, "cells": [], "more": 1}',
+    "a cell that is none": b'{"schema": 2, "cells": [[]]}', "a cell without keys": b'{"schema": 2, "cells": [{}]}',
+    "a cell of the other schema": json.dumps({"schema": 2, "cells": [GOOD]}).encode(),
     "a cell of numbers": json.dumps({"schema": 1, "cells": [GOOD | {"host": 6.1}]}).encode(),
     "a verdict that is none": json.dumps({"schema": 1, "cells": [GOOD | {"verdict": "pass"}]}).encode(),
     "half a character": json.dumps({"schema": 1, "cells": [GOOD | {"host": "\ud800"}]}).encode(),
+    "words that are none": json.dumps({"schema": 1, "cells": [GOOD | {"observed": "silent, " * 9999}]}).encode(),
+    "facts that are none": json.dumps({"schema": 2, "cells": [GOOD | {"facts": {"answers": [[]] * 9999}}]}).encode(),
     "utf-16": json.dumps({"schema": 1, "cells": [GOOD]}).encode("utf-16"),
 }  # fmt: skip
 
@@ -223,7 +258,7 @@ def test_control_characters_do_not_reach_a_terminal(
     files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = files
-    write([*BIG, replace(BIG[0], host="\x1b[31mred\nline\x07")], new)
+    matrix_file.write([*BIG, replace(BIG[0], host="\x1b[31mred\nline\x07")], new)
     assert ran(old, new) == 0
     said = capsys.readouterr().out
     assert "red line" in said
@@ -234,7 +269,7 @@ def test_the_page_of_a_comparison_leads_to_the_evidence_from_wherever_it_lies(fi
     old, new = files
     cells = bigmatrix.save(new.parent)
     worse = [replace(cell, verdict=Verdict.FAIL) if cell.case == ONE[2] else cell for cell in cells]
-    write_all(worse, new.parent, header=bigmatrix.HEADER, planned=[("9.9", "npt")])
+    write_all(report_of(worse, header=bigmatrix.HEADER, planned=[("9.9", "npt")]), new.parent)
     page = new.parent.parent / "page.html"
     assert ran(old, new, "--html", page) == 1
     text = page.read_text()

@@ -7,16 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import bigmatrix
 import pytest
+from cells import CELL
 from cpuidlab.base.errors import UsageError
 from cpuidlab.commands import cli
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report import kcidb, matrix
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report import kcidb, matrix_file
+from cpuidlab.report.cell import Cell
 
-CELL = Cell(
-    "after_run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", "accepted", Verdict.PASS, "ok", ""
-)
 # What each kind of object may hold, and must.
 FIELDS = {
     "checkouts": ({"id", "origin", "tree_name", "git_commit_name", "comment"}, {"id", "origin"}),
@@ -34,7 +33,7 @@ FIELDS = {
 
 
 def exported(folder: Path, *cells: Cell, origin: str = kcidb.ORIGIN) -> dict[str, Any]:
-    matrix.write(cells, folder / "matrix.json")
+    matrix_file.write(cells, folder / "matrix.json")
     found: dict[str, Any] = json.loads(kcidb.export(folder / "matrix.json", origin))
     return found
 
@@ -90,6 +89,12 @@ def test_odd_names_and_long_reasons(tmp_path: Path, host: str) -> None:
     check(exported(tmp_path, odd, origin="my_ci"))
 
 
+def test_a_matrix_in_the_schema_before_is_exported_too() -> None:
+    found = json.loads(kcidb.export(Path(bigmatrix.__file__).with_name("matrix-schema1.json")))
+    check(found)
+    assert "warned, missed fault, then fault" in {test["misc"].get("observed") for test in found["tests"]}
+
+
 def test_two_runs_share_no_test_but_their_kernels(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     first, second = exported(tmp_path, CELL), exported(tmp_path / "b", CELL)
@@ -108,7 +113,7 @@ def test_an_origin_must_be_a_name(tmp_path: Path, origin: str) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    matrix.write([CELL], tmp_path / "matrix.json")
+    matrix_file.write([CELL], tmp_path / "matrix.json")
     assert cli.main(["export", "--kcidb", str(tmp_path / "matrix.json"), "--origin", "lab7"]) == 0
     assert json.loads(capsys.readouterr().out)["builds"][0]["origin"] == "lab7"
     assert cli.main(["export", "--kcidb", str(tmp_path / "none.json")]) == 2

@@ -10,12 +10,14 @@ from typing import Any
 
 import bigmatrix
 import pytest
+from cells import CELL, REFUSED, SILENT
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report import excerpts
+from cpuidlab.report.cell import Cell
 from cpuidlab.report.compare import compare
-from cpuidlab.report.matrix import Cell, write
+from cpuidlab.report.matrix_file import write
 from cpuidlab.report.page import html
-from fakeavocado import CELL
+from cpuidlab.report.report import report_of
 
 VOID = {"meta", "col", "input", "wbr"}
 
@@ -56,8 +58,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Cell, ...], Pat
 
 
 def page(cells: Sequence[Cell], folder: Path | None = None) -> str:
-    planned = [(one.label, paging) for one in bigmatrix.HOSTS for paging in bigmatrix.PAGINGS]
-    return html(cells, header=bigmatrix.HEADER, folder=folder, planned=planned)
+    return html(bigmatrix.report_of_all(cells), folder=folder)
 
 
 def test_every_place_is_there_once(big: tuple[tuple[Cell, ...], Path, str]) -> None:
@@ -123,11 +124,10 @@ def test_the_page_trusts_nobody(tmp_path: Path) -> None:
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil/lab-failure.txt").write_bytes(EVIL.encode() + b"\xff\x00\x1b[31m")
     evil = dict.fromkeys(("case", "host", "release", "paging", "route", "accel", "predicted", "probed"), EVIL)
-    one = replace(CELL, **evil, observed=EVIL, reason=EVIL, evidence="evil", verdict=Verdict.FAIL)
+    one = replace(CELL, **evil, facts=replace(SILENT, ended=EVIL), reason=EVIL, evidence="evil", verdict=Verdict.FAIL)
     two = replace(one, host="5.10", evidence="javascript:alert(1)")
-    text = html(
-        [one, two], header={EVIL: EVIL}, folder=tmp_path, planned=[(EVIL, EVIL)], changes=compare([CELL], [one])
-    )
+    report = report_of([one, two], header={EVIL: EVIL}, planned=[(EVIL, EVIL)])
+    text = html(report, folder=tmp_path, changes=compare([CELL], [one]))
     made = Page(text)
     assert len(made.all("script")) == 2
     assert made.all("img") == []
@@ -139,17 +139,17 @@ def test_the_page_trusts_nobody(tmp_path: Path) -> None:
 
 
 def test_nothing_tested_is_a_page_too() -> None:
-    assert "No host was tested." in html(())
-    assert 'class="rule r-unknown"' in html((), planned=[("5.10", "npt")])
+    assert "No host was tested." in html(report_of(()))
+    assert 'class="rule r-unknown"' in html(report_of((), planned=[("5.10", "npt")]))
 
 
 def test_what_changed_is_on_the_page() -> None:
-    new = replace(CELL, verdict=Verdict.FAIL, observed="refused EINVAL", reason="refused")
-    text = html([new], changes=compare([CELL], [new]))
+    new = replace(CELL, verdict=Verdict.FAIL, facts=REFUSED, reason="refused")
+    text = html(report_of([new]), changes=compare([CELL], [new]))
     assert "What changed since last time" in text
     assert "1 cell got worse, on 5.10." in text
     assert [one["class"] for one in Page(text).all("td") if "data-o" in one] == ["o-refused edge new"]
-    assert "changed since last time" not in html([new])
+    assert "changed since last time" not in html(report_of([new]))
 
 
 # excerpts
@@ -195,4 +195,4 @@ def test_a_matrix_that_fails_everywhere_stays_under_three_megabytes(tmp_path: Pa
         reason = "\n".join(f"cell {number}, line {line}: {'y' * 90}" for line in range(100))
         cells.append(replace(CELL, case=case, host=host, verdict=Verdict.FAIL, reason=reason, evidence=str(number)))
     write(cells, tmp_path / "matrix.json")
-    assert len(html(cells, folder=tmp_path).encode()) < 3_000_000
+    assert len(html(report_of(cells), folder=tmp_path).encode()) < 3_000_000

@@ -6,6 +6,7 @@ import bigmatrix
 import browser
 import pytest
 from cpuidlab.report.page import html
+from cpuidlab.report.report import report_of
 
 FOCUS = "document.activeElement"
 WHERE = f"[{FOCUS}.closest('tbody')?.dataset.group, {FOCUS}.closest('tr')?.rowIndex, {FOCUS}.cellIndex]"
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.skipif(browser.PATH is None, reason=f"none of {', '.joi
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
     folder = tmp_path_factory.mktemp("page")
     cells = bigmatrix.save(folder)
-    (folder / "matrix.html").write_text(html(cells, header=bigmatrix.HEADER, folder=folder))
+    (folder / "matrix.html").write_text(html(report_of(cells, header=bigmatrix.HEADER), folder=folder))
     with browser.browser(folder / "profile") as opened:
         opened.open(folder / "matrix.html")
         yield opened

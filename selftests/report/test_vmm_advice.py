@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import bigmatrix
 import pytest
+from cells import REFUSED
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.host_era import Standing, standings
-from cpuidlab.report.matrix import Cell
-from cpuidlab.report.vmm_advice import Advice, advice, leads
+from cpuidlab.report.cell import Cell
+from cpuidlab.report.host_era import Standing
+from cpuidlab.report.report import report_of
+from cpuidlab.report.vmm_advice import Advice
 
 BIG = tuple(cell for cell, _ in bigmatrix.big())
 
@@ -18,17 +20,17 @@ def only(host: str, *without: str) -> list[Cell]:
 
 
 def advised(cells: Sequence[Cell]) -> Advice:
-    (one,) = advice(cells)
+    (one,) = report_of(cells).advice
     return one
 
 
 def standing(cells: Sequence[Cell]) -> Standing:
-    (one,) = standings(cells)
+    (one,) = report_of(cells).standings
     return one
 
 
 def test_the_page_says_where_cpuid_must_not_be_set_again() -> None:
-    found = {rule.key: hosts for rule, hosts in leads(advice(BIG)).items()}
+    found = {rule.key: hosts for rule, hosts in report_of(BIG).leads.items()}
     assert found == {
         "never": ("6.16", "6.17", "7.3"),  # of 7.3 the big matrix has a refusal that no version promises
         "same": ("6.1", "6.12", "6.18.2", "6.18", "7.2"),
@@ -38,7 +40,7 @@ def test_the_page_says_where_cpuid_must_not_be_set_again() -> None:
 
 
 def test_what_happens_is_told() -> None:
-    told = {one.host: one for one in advice(BIG)}
+    told = {one.host: one for one in report_of(BIG).advice}
     assert "after a reset, and the CPUID that KVM then reports is wrong" in told["6.16"].same
     assert told["6.1"].same == "Yes: what it has is accepted."
     assert told["6.1"].changed.startswith("No: refused with EINVAL; the guest goes on")
@@ -60,23 +62,23 @@ def test_a_defect_that_was_not_tested_is_not_forgotten() -> None:
 
 
 def test_where_too_little_was_tested_nothing_is_said() -> None:
-    lost = [replace(cell, verdict=Verdict.ERROR, observed="") for cell in only("6.1")]
+    lost = [replace(cell, verdict=Verdict.ERROR, facts=None) for cell in only("6.1")]
     for cells in (lost, [cell for cell in BIG if cell.case == "untouched/nothing_changed" and cell.host == "6.1"]):
         one = advised(cells)
         assert (one.rule.key, one.before, one.same, one.changed) == ("unknown", *["not tested"] * 3)
-    (planned,) = advice((), planned=[("6.1", "npt")])
+    (planned,) = report_of((), planned=[("6.1", "npt")]).advice
     assert (planned.host, planned.rule.key) == ("6.1", "unknown")
 
 
 def test_an_error_is_no_answer() -> None:
     cells = only("6.1")
-    broken = replace(cells[2], case="live/identical", observed="refused EINVAL", verdict=Verdict.ERROR)
+    broken = replace(cells[2], case="live/identical", facts=REFUSED, verdict=Verdict.ERROR)
     assert advised([*cells, broken]).rule.key == "same"
     assert advised([*cells, replace(broken, verdict=Verdict.FAIL)]).rule.key == "never"
 
 
 def test_three_answers_side_by_side() -> None:
-    found = {one.host: one for one in standings(BIG)}
+    found = {one.host: one for one in report_of(BIG).standings}
     assert list(found) == ["5.10", "5.10+warning", "6.1", "6.12", "6.16", "6.17", "6.18.2", "6.18", "7.2", "7.3"]
     for host, one in found.items():
         wanted = next(host_ for host_ in bigmatrix.HOSTS if host_.label == host)

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from cells import CELL
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report import xunit_tap
-from fakeavocado import CELL, avocado, matrix_of
+from fakeavocado import avocado, matrix_of
 
 TESTS = ("good", "known", "warn", "bad", "skip", "error")
 VERDICTS = ["PASS", "KNOWN", "WARN", "FAIL", "SKIP", "ERROR"]

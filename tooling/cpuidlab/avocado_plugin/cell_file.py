@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from cpuidlab.base.errors import UsageError
-from cpuidlab.report import matrix
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report import matrix_file
+from cpuidlab.report.cell import Cell
 
 CELL_FILE = "cell.json"  # a matrix.json with one cell
 _TEST = re.compile(r"(?:.*/)?(?P<file>[^/]+?)(?:\.py)?(?::(?:\w+\.)?(?P<method>\w+))?")
@@ -13,14 +13,14 @@ _TEST = re.compile(r"(?:.*/)?(?P<file>[^/]+?)(?:\.py)?(?::(?:\w+\.)?(?P<method>\
 
 def write_cell(cell: Cell, folder: Path) -> None:
     """Put the cell among the test's evidence; a test does this before it tells Avocado its result."""
-    matrix.write([cell], folder / CELL_FILE)
+    matrix_file.write([cell], folder / CELL_FILE)
 
 
 def read_cell(folder: Path) -> Cell | None:
     """The cell that a test wrote; None where it wrote none. Raises UsageError where it is not whole."""
     if not (folder / CELL_FILE).exists():
         return None
-    cells = matrix.read(folder / CELL_FILE)
+    cells = matrix_file.read(folder / CELL_FILE)
     if len(cells) != 1:
         raise UsageError(f"{folder / CELL_FILE} should hold one cell, it holds {len(cells)}")
     return cells[0]

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from cpuidlab.base.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from cpuidlab.avocado_plugin.plan import Plan
-    from cpuidlab.report.matrix import Cell
+    from cpuidlab.report.report import Report
 
 
 class Matrix(JobPost):  # type: ignore[misc]  # Avocado has no types
@@ -47,14 +47,16 @@ def _collect(job: Any, plan: "Plan") -> int:
     """Write the matrix into the job's folder, print it, and return the exit code that it stands for."""
     from cpuidlab.avocado_plugin import results  # noqa: PLC0415
     from cpuidlab.report import write, xunit_tap  # noqa: PLC0415
+    from cpuidlab.report.report import report_of  # noqa: PLC0415
 
     folder = Path(job.logdir)
     cells = results.cells_of(job.result.tests, plan, folder)
     unfinished = job.result.tests_total - len(cells)
     header = results.header(plan, job.time_elapsed, unfinished, len(current.kept))
-    write.write_all(cells, folder, header=header, planned=plan.places)
+    report = report_of(cells, header=header, planned=plan.places)
+    write.write_all(report, folder)
     xunit_tap.annotate(folder, results.by_name(job.result.tests, cells))
-    for line in _lines(cells, plan):
+    for line in _lines(report, plan):
         LOG_UI.info("%s", line)
     if unfinished:
         LOG_UI.info("%d of %d tests were not run.", unfinished, job.result.tests_total)
@@ -62,13 +64,13 @@ def _collect(job: Any, plan: "Plan") -> int:
     return results.exit_code(cells, unfinished)
 
 
-def _lines(cells: "Sequence[Cell]", plan: "Plan") -> Iterator[str]:
+def _lines(report: "Report", plan: "Plan") -> Iterator[str]:
     """Yield what is printed of a matrix: the grid, the summary, and a line for each cell that is worth a look."""
     from cpuidlab.report import matrix, terminal  # noqa: PLC0415
 
-    yield f"\n{_drawn(lambda width: terminal.terminal(cells, plan.places, width))}"
-    yield matrix.summary(cells, plan.places)
-    for cell in matrix.remarkable(cells):
+    yield f"\n{_drawn(lambda width: terminal.terminal(report, width))}"
+    yield report.summary
+    for cell in report.remarkable:
         where = f"{matrix.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
         yield f"{cell.verdict} {where}: {first_line(cell.reason)}"
     if current.kept:

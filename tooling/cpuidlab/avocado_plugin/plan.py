@@ -14,7 +14,7 @@ from cpuidlab.experiment.ask_kernel import probe
 from cpuidlab.judge import eras, prediction
 from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.kernels.host_spec import parse
-from cpuidlab.report.matrix import Place
+from cpuidlab.report.cell import Place
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import PAGINGS, Setup, setup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot

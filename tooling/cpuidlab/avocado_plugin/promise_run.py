@@ -14,13 +14,12 @@ from cpuidlab.experiment.facts import facts_of
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import Observation, to_json
 from cpuidlab.experiment.observe import Look, look_last
-from cpuidlab.experiment.words import in_words
 from cpuidlab.judge.eras import Era, era
 from cpuidlab.judge.expectations import Promise
 from cpuidlab.judge.prediction import NAMED, Prediction, predicted
 from cpuidlab.judge.probed_era import probed_era
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
 from cpuidlab.rig.host_config import Setup, setup
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import open_rig
@@ -198,7 +197,7 @@ class PromiseRun:
             accel=self._setup.accel if self._setup else "",
             predicted=self._prediction.era.name if self._prediction else "",
             probed=self._probed.name if self._probed and judged else "",
-            observed=in_words(facts_of(self._observation)) if self._observation else "",
+            facts=facts_of(self._observation) if self._observation else None,
             verdict=judgement.verdict,
             reason=judgement.reason,
             evidence="",

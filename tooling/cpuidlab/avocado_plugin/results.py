@@ -14,7 +14,7 @@ from cpuidlab.base.errors import NO_RIG, LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels.kernel import Kernel
-from cpuidlab.report.matrix import Cell, Place
+from cpuidlab.report.cell import Cell, Place
 from cpuidlab.report.write import UNFINISHED
 from cpuidlab.rig.qemu_command import QEMU
 
@@ -153,7 +153,7 @@ def _lost(ended: Ended, trouble: str, plan: Plan, case: str, route: str) -> Cell
     reason = why if told else f"the test left no verdict and ended with {ended.status}: {why}"
     return Cell(
         case=case, host=ended.place[0], release=setup.kernel.release if setup else "", paging=ended.place[1],
-        route=route, accel=setup.accel if setup else "", predicted="", probed="", observed="",
+        route=route, accel=setup.accel if setup else "", predicted="", probed="", facts=None,
         verdict=verdict, reason=reason, evidence="",
     )  # fmt: skip
 

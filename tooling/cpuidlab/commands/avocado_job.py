@@ -10,8 +10,8 @@ from cpuidlab.base.die_with_parent import DIE_WITH_US
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report import matrix
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report import matrix_file
+from cpuidlab.report.cell import Cell
 from cpuidlab.report.write import UNFINISHED, read_about
 
 RESULTS = PROJECT / "job-results"
@@ -37,7 +37,7 @@ def run(tests: Sequence[str], hosts: str, paging: str, into: Path, *more: str, s
     left = sorted(into.glob("job-*/matrix.json"))
     if not left:
         raise failure
-    cells = matrix.read(left[-1])
+    cells = matrix_file.read(left[-1])
     not_run = read_about(left[-1].parent)[0].get(UNFINISHED)
     if not_run and all(cell.verdict is not Verdict.FAIL for cell in cells):
         raise LabError(f"the job in {into} was cut short: {not_run} were not run")

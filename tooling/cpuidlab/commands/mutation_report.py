@@ -1,4 +1,4 @@
-"""What a hunt looks like: a table for Markdown and docs/mutants.md, JSON, and a sentence."""
+"""Write what became of the mutants: the page docs/mutants.md, JSON, a table for a terminal, and one line."""
 
 import json
 from collections import Counter
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from cpuidlab.commands.mutation_run import Outcome, Result
+from cpuidlab.report.markdown_table import as_table
 
 SCHEMA = 1
+COLUMNS = ["host", "mutant", "what is promised, and what it does", "end", "by", "what that said"]
 HEAD = """\
 # Mutants: a broken KVM is caught
 
@@ -25,13 +27,13 @@ one of which no observer can tell, with the argument; all tests have seen it.
 
 
 def summary(results: Sequence[Result]) -> str:
-    """How many of each, in one line."""
+    """Say in one line how many mutants had each end."""
     counts = Counter(result.outcome for result in results)
-    return f"{len(results)} mutants: " + ", ".join(f"{counts[one]} {one}" for one in Outcome if counts[one])
+    return f"{len(results)} mutants: " + ", ".join(f"{counts[end]} {end}" for end in Outcome if counts[end])
 
 
 def table(results: Sequence[Result]) -> str:
-    """One line for each mutant, for a terminal or a log."""
+    """Return one line for each mutant, for a terminal or a log."""
     return "\n".join(
         f"{result.outcome:10} {result.mutant.host:13} {result.mutant.name:25} {result.by}: {result.line}"
         for result in results
@@ -39,20 +41,20 @@ def table(results: Sequence[Result]) -> str:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The page docs/mutants.md."""
-    rows = [
-        "| host | mutant | what is promised, and what it does | end | by | what that said |",
-        "|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        mutant = result.mutant
-        cells = (mutant.host, f"`{mutant.name}`", mutant.breaks, result.outcome, result.by, result.line)
-        rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return f"{HEAD}{summary(results)}.\n\n" + "\n".join(rows) + "\n"
+    """Return the page docs/mutants.md."""
+    rows = [COLUMNS, *(_row(result) for result in results)]
+    return f"{HEAD}{summary(results)}.\n\n{as_table(rows)}\n"
+
+
+def _row(result: Result) -> list[str]:
+    """The texts are Markdown as they stand; only what would end a cell is escaped."""
+    mutant = result.mutant
+    texts = (mutant.host, f"`{mutant.name}`", mutant.breaks, result.outcome, result.by, result.line)
+    return [text.replace("|", "\\|") for text in texts]
 
 
 def to_json(results: Sequence[Result]) -> str:
-    """Plain data, one object for each mutant."""
+    """Return the results as JSON, one object for each mutant."""
     rows = [
         {
             "name": result.mutant.name,

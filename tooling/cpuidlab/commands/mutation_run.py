@@ -16,7 +16,7 @@ from cpuidlab.commands import avocado_job
 from cpuidlab.commands.mutants import Mutant, locate, whole_suite
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import lookup
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
 from cpuidlab.rig.host_config import PAGINGS
 
 TEST_SECONDS = 900.0  # one cold test, with the images made before it

@@ -28,8 +28,10 @@ from cpuidlab.commands import avocado_job
 from cpuidlab.experiment import ask_kernel  # noqa: F401  it registers what is pruned
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import catalogue, host_spec, lookup
-from cpuidlab.report import matrix
+from cpuidlab.report import matrix_file
+from cpuidlab.report.matrix import grid
 from cpuidlab.report.render import render
+from cpuidlab.report.summary import summary
 from cpuidlab.report.write import UNFINISHED, read_about
 
 SAID = {OK: "all as promised", BROKEN: "a promise is broken", UNTESTED: "not all could be tested"}
@@ -92,7 +94,7 @@ def run(out: Path, hosts: str, words: Sequence[str]) -> Night:
     code = _job(out / "running", hosts, words)
     job = latest.resolve()
     try:
-        cells = matrix.read(job / "matrix.json")
+        cells = matrix_file.read(job / "matrix.json")
     except UsageError:
         cells = ()
     if code not in SAID or not cells or job == before:
@@ -102,10 +104,11 @@ def run(out: Path, hosts: str, words: Sequence[str]) -> Night:
     name = time.strftime("%Y-%m-%d_%H%M%SZ", time.gmtime())
     against = next((old for old in nights(out) if old.is_good), None)
     worse, changes = _compared(out / against.name / "matrix.json", job / "matrix.json") if against else (OK, "")
-    summary, seconds = matrix.summary(cells), int(time.time() - began)
+    seconds = int(time.time() - began)
     errors = any(cell.verdict is Verdict.ERROR for cell in cells)
     whole = not errors and UNFINISHED not in read_about(job)[0]
-    night = Night(name, code, summary, tuple(notes), against.name if against else "", worse, changes, seconds, whole)
+    in_short = summary(cells, grid(cells))
+    night = Night(name, code, in_short, tuple(notes), against.name if against else "", worse, changes, seconds, whole)
     (job / FACTS).write_text(json.dumps(asdict(night), indent=1) + "\n")
     job.rename(out / name)
     shutil.rmtree(out / "running")

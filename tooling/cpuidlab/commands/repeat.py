@@ -12,7 +12,7 @@ from cpuidlab.commands.mutants import whole_suite
 from cpuidlab.commands.mutation_run import SUITE_SECONDS
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels import host_spec
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
 from cpuidlab.rig.host_config import PAGINGS
 
 HOSTS = "5.10+warning,6.1"  # one that warns, one that refuses

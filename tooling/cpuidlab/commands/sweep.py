@@ -16,6 +16,7 @@ from cpuidlab.base.progress import say, step
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observe import observed
 from cpuidlab.report import sweep_map, sweep_page, sweep_text
+from cpuidlab.report.observation_lines import guest_lines
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup
@@ -69,7 +70,8 @@ def sweep_one(setup: Setup, profile: Profile) -> Map:
         guest = Guest(rig)
         found = guest.sweep(vcpu=0)
         seen = observed(guest)
-    health = "stable" if seen.guest and seen.guest.stable else f"not stable: {seen.fate.how or seen.guest}"
+    is_stable = seen.guest is not None and seen.guest.stable
+    health = "stable" if is_stable else f"not stable: {'; '.join(guest_lines(seen))}"
     kernel = setup.kernel
     cpu = profile.cpu if setup.cpu == CPU else f"{profile.cpu} on {setup.cpu}"
     return Map(kernel.label, kernel.release, setup.paging, setup.accel, cpu, health, found)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.observation import Model, Observation, VcpuAnswer
+from cpuidlab.experiment.observation import Model, Observation
 from cpuidlab.kvm.warning import WARNING_LINES
 
 
@@ -18,25 +18,42 @@ class GuestState(StrEnum):
 
 
 @dataclass(frozen=True)
+class Answer:
+    """KVM's answer to one call: "accepted" or the name of an errno.
+
+    `vcpu` is None where it is not known, as in a matrix.json of schema 1; the answer then stands for one call or more.
+    """
+
+    vcpu: int | None
+    answer: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """What was seen in one test.
 
-    `answers` holds KVM's answer to each call, `lines` how often the host logged each of the two warning lines, `model`
-    which CPUID was read back (None: nobody read it), `ended` how a dead guest ended.
+    `answers` holds KVM's answer to each call, `lines` how often the host logged each of the two warning lines (None:
+    the host warned, and nobody knows how often), `model` which CPUID was read back (None: not known), `ended` how a
+    dead guest ended (empty: not known).
     """
 
-    answers: tuple[VcpuAnswer, ...] = ()
-    lines: tuple[int, ...] = (0,) * len(WARNING_LINES)
+    answers: tuple[Answer, ...] = ()
+    lines: tuple[int, ...] | None = (0,) * len(WARNING_LINES)
     model: Model | None = None
     guest: GuestState = GuestState.UNSEEN
     ended: str = ""
     notes: tuple[Note, ...] = ()
 
+    @property
+    def warned(self) -> bool:
+        """Whether the host logged at least one of the two warning lines."""
+        return self.lines is None or any(self.lines)
+
 
 def facts_of(observation: Observation) -> Facts:
     """Take from an observation what its cell carries."""
     return Facts(
-        answers=observation.answers,
+        answers=tuple(Answer(answer.vcpu, answer.answer) for answer in observation.answers),
         lines=tuple(observation.line_count(line) for line in WARNING_LINES),
         model=observation.model,
         guest=_guest_state(observation),

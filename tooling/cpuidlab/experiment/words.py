@@ -39,7 +39,7 @@ def answers_in_words(facts: Facts) -> str:
         parts.append(f"{accepted} of {len(facts.answers)} accepted")
     if refusals:
         parts.append("refused " + "/".join(sorted(refusals)))
-    if any(facts.lines):
+    if facts.warned:
         parts.append("warned")
     elif accepted and not refusals:
         parts.append("silent")
@@ -63,6 +63,6 @@ def guest_in_words(facts: Facts) -> str:
             return "guest died"
         case GuestState.UNSTABLE:
             return "guest unstable"
-        case GuestState.STABLE if not facts.answers and not any(facts.lines):
+        case GuestState.STABLE if not facts.answers and not facts.warned:
             return "stable"
     return ""

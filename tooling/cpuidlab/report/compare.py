@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.matrix import Cell, Place, Row, grid
+from cpuidlab.report.cell import Cell, Place, Row
+from cpuidlab.report.gist import gist
+from cpuidlab.report.matrix import grid
 
 Known = Mapping[tuple[Row, Place], Cell]
 
@@ -119,7 +121,7 @@ def _kind(pair: Change) -> str:
     step = _RANK[new.verdict] - _RANK[old.verdict]
     if step:
         return "worse" if step > 0 else "better"
-    return "outcome" if old.observed != new.observed else ""
+    return "outcome" if gist(old.facts) != gist(new.facts) else ""
 
 
 def _routed(cell: Cell, routes: Mapping[str, str]) -> Cell:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from cpuidlab.base.error_text import first_line
 from cpuidlab.judge.verdict import Verdict
+from cpuidlab.report.cell import Cell, Place, Row, seen_in_words
 from cpuidlab.report.compare import Change, Changes, Move
-from cpuidlab.report.matrix import Cell, Place, Row
+from cpuidlab.report.gist import gist
+from cpuidlab.report.matrix import label
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,15 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Told:
+class Comparison:
     """A comparison in words: one sentence, and a section for each kind of change that there is."""
 
     summary: str
     sections: tuple[Section, ...]
 
 
-def told(changes: Changes) -> Told:
-    """The comparison in words."""
+def comparison_of(changes: Changes) -> Comparison:
+    """Put the changes into words."""
     sections = (
         Section("Got worse", _cells(changes.worse, changes.moved), "bad"),
         Section("Got better", _cells(changes.better, changes.moved), "good"),
@@ -36,16 +38,19 @@ def told(changes: Changes) -> Told:
         Section("Kernels that moved", tuple(_move(move) for move in changes.moved)),
         Section("No longer known: this says nothing about the kernel", _cells(changes.lost, changes.moved)),
         Section("Known again", _cells(changes.regained, changes.moved)),
-        Section("New promises", tuple(f"{_row(row)}{_found(changes, row)}" for row in changes.new_promises)),
-        Section("Promises that are gone", tuple(_row(row) for row in changes.gone_promises)),
-        Section("New hosts", tuple(f"{_column(at)}{_found(changes, at)}" for at in changes.new_hosts)),
+        Section("New promises", tuple(f"{label(row)}{_verdicts_at(changes, row)}" for row in changes.new_promises)),
+        Section("Promises that are gone", tuple(label(row) for row in changes.gone_promises)),
+        Section("New hosts", tuple(f"{' '.join(place)}{_verdicts_at(changes, place)}" for place in changes.new_hosts)),
         Section("Hosts that are gone", _places(changes.lost_hosts)),
     )
-    return Told(_summary(changes), tuple(section for section in sections if section.lines))
+    return Comparison(_summary(changes), tuple(section for section in sections if section.lines))
 
 
-def text(comparison: Told) -> str:
-    """For a terminal or a mail: the sentence, then the sections; no control characters, whatever a file holds."""
+def text(comparison: Comparison) -> str:
+    """Return the sentence, then the sections, for a terminal or a mail.
+
+    No control characters are in the text, whatever a file holds.
+    """
     lines = [comparison.summary]
     for section in comparison.sections:
         lines += ["", f"{section.title}:", *(f"  {line}" for line in section.lines)]
@@ -73,53 +78,46 @@ def _count(changed: Sequence[Change]) -> str:
 
 
 def _cells(changed: Iterable[Change], moved: Iterable[Move]) -> tuple[str, ...]:
-    """A line for each change; where it is the same in many places the places are joined."""
+    """Return a line for each change; the places of one and the same change are joined."""
     moves = {move.host for move in moved}
-    alike: dict[tuple[str, ...], list[Change]] = {}
+    alike: dict[tuple[object, ...], list[Change]] = {}
     for change in changed:
-        cell = change.cell
-        why = "" if cell.host in moves else "same kernel"
-        alike.setdefault((cell.case, cell.route, _said(change.old), _said(change.new), why), []).append(change)
-    return tuple(
-        f"{_row((case, route))}: {before} -> {after}, on {', '.join(_places(_of(found)))}"
-        f"{f' ({why})' if why else ''}{_reason(found[0].new, after)}"
-        for (case, route, before, after, why), found in alike.items()
-    )
+        key = (change.cell.case, change.cell.route, _seen(change.old), _seen(change.new), change.cell.host in moves)
+        alike.setdefault(key, []).append(change)
+    return tuple(_line(changes, has_moved=changes[0].cell.host in moves) for changes in alike.values())
 
 
-def _of(changed: Iterable[Change]) -> list[Place]:
-    return [(change.cell.host, change.cell.paging) for change in changed]
+def _seen(cell: Cell | None) -> object:
+    """What two cells must share to be told in one line."""
+    return (cell.verdict, gist(cell.facts)) if cell else None
 
 
-def _said(cell: Cell | None) -> str:
-    return f"{cell.verdict} {cell.observed}".rstrip() if cell else "untested"
+def _line(changes: Sequence[Change], has_moved: bool) -> str:
+    """Tell changes that are alike."""
+    cell, new = changes[0].cell, changes[0].new
+    places = ", ".join(_places((change.cell.host, change.cell.paging) for change in changes))
+    kernel = "" if has_moved else " (same kernel)"
+    reason = f": {first_line(new.reason)}" if new and new.verdict is not Verdict.PASS else ""
+    before, after = _verdict_and_words(changes[0].old), _verdict_and_words(new)
+    return f"{label((cell.case, cell.route))}: {before} -> {after}, on {places}{kernel}{reason}"
 
 
-def _reason(cell: Cell | None, after: str) -> str:
-    """Why it is no PASS now."""
-    return "" if cell is None or after.startswith("PASS") else f": {first_line(cell.reason)}"
+def _verdict_and_words(cell: Cell | None) -> str:
+    return f"{cell.verdict} {seen_in_words(cell)}".rstrip() if cell else "untested"
 
 
-def _row(row: Row) -> str:
-    return f"{row[0]} ({row[1]})" if row[1] else row[0]
-
-
-def _column(place: Place) -> str:
-    return " ".join(place)
-
-
-def _found(changes: Changes, at: Row | Place) -> str:
-    """How many cells of each verdict a new row or column has."""
+def _verdicts_at(changes: Changes, at: Row | Place) -> str:
+    """Count the cells of each verdict in a new row or column."""
     count = Counter(c.verdict for c in changes.added if at in ((c.case, c.route), (c.host, c.paging)))
     return ": " + ", ".join(f"{count[verdict]} {verdict}" for verdict in Verdict if verdict in count)
 
 
 def _places(places: Iterable[Place]) -> tuple[str, ...]:
-    """Hosts, each with its paging modes."""
-    found: dict[str, list[str]] = {}
+    """Return the hosts, each with its paging modes."""
+    modes: dict[str, list[str]] = {}
     for host, paging in places:
-        found.setdefault(host, []).append(paging)
-    return tuple(f"{host} {'+'.join(pagings)}" for host, pagings in found.items())
+        modes.setdefault(host, []).append(paging)
+    return tuple(f"{host} {'+'.join(pagings)}" for host, pagings in modes.items())
 
 
 def _move(move: Move) -> str:

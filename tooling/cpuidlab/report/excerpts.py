@@ -3,25 +3,19 @@
 A matrix may have a thousand cells, so each excerpt is cut, the same text is kept once, and all of them have a limit.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cpuidlab.base.errors import UsageError
 from cpuidlab.experiment.observation import Observation, from_json
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
+from cpuidlab.report.observation_lines import answer_lines, guest_lines, log_lines, model_lines, note_lines
 
 READ_BYTES = 65536  # of a file; logs can be of any length
 LINES, WIDTH, REASON_WIDTH = 8, 200, 600
 BUDGET = 1_500_000  # characters in all; the page stays under 3 MB
 TOO_MUCH = "no more room on this page; see the evidence folder"
-_MODEL = {
-    "asked": "what was asked for",
-    "before": "what it was before",
-    "other": "neither what was asked for nor what it was before",
-    None: "not read back",
-}
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class Excerpts:
         """The numbers of a cell's excerpts."""
         if self._folder is None or not cell.evidence:
             return ()
-        return tuple(dict.fromkeys(self._number(one) for one in excerpts(self._folder / cell.evidence)))
+        return tuple(dict.fromkeys(map(self._number, excerpts(self._folder / cell.evidence))))
 
     def _number(self, excerpt: Excerpt) -> int:
         if excerpt not in self._numbers:
@@ -61,60 +55,34 @@ class Excerpts:
 
 
 def excerpts(folder: Path) -> tuple[Excerpt, ...]:
-    """What an evidence folder tells in short, the most telling first; missing files are left out."""
-    parts = [(title, _cut(tell(folder))) for title, tell in _PARTS]
-    return tuple(Excerpt(title, text) for title, text in parts if text)
+    """Return what an evidence folder tells in short, the most telling first; missing files are left out."""
+    seen = _observation(folder)
+    parts = (
+        ("the lab's failure", _lines(folder / "lab-failure.txt")),
+        ("KVM's answers", answer_lines(seen) if seen else []),
+        ("host log since the test began", log_lines(seen) if seen else []),
+        ("guest", guest_lines(seen) if seen else []),
+        ("KVM's CPUID afterwards", model_lines(seen) if seen else []),
+        ("CPUID before and after", _lines(folder / "models-diff.txt")),
+        ("seen besides", note_lines(seen) if seen else []),
+        ("readings", _lines(folder / "readings.txt")),
+        ("QEMU said", _lines(folder / "qemu-stderr.txt")),
+        ("rerun", _lines(folder / "rerun.txt")),
+    )
+    texts = ((title, _cut(lines)) for title, lines in parts)
+    return tuple(Excerpt(title, text) for title, text in texts if text)
 
 
 def reason(cell: Cell) -> str:
-    """A cell's reason as the page shows it; its first line says most, and may be long."""
+    """Return a cell's reason as the page shows it; its first line says most, and may be long."""
     return _cut(cell.reason.split("\n"), REASON_WIDTH)
 
 
-def _observed(tell: Callable[[Observation], Iterable[str]]) -> Callable[[Path], Iterable[str]]:
-    def read(folder: Path) -> Iterable[str]:
-        try:
-            return tell(from_json("\n".join(_lines(folder / "observation.json"))))
-        except UsageError:
-            return ()
-
-    return read
-
-
-def _file(name: str) -> Callable[[Path], Iterable[str]]:
-    return lambda folder: _lines(folder / name)
-
-
-def _answers(seen: Observation) -> Iterable[str]:
-    return _counted(f"vCPU {one.vcpu}: {one.answer}" for one in seen.answers) or ["KVM_SET_CPUID was not called"]
-
-
-def _host_log(seen: Observation) -> Iterable[str]:
-    return _counted(f"<{record.level}> {record.text}" for record in seen.host_log) or ["nothing"]
-
-
-def _guest(seen: Observation) -> Iterable[str]:
-    if not seen.fate.alive:
-        seconds = "" if seen.fate.seconds is None else f" after {seen.fate.seconds:.1f} s"
-        code = "" if seen.fate.exit_code is None else f"; QEMU's exit code {seen.fate.exit_code}"
-        return [f"died{seconds}: {seen.fate.how}{code}"]
-    if seen.guest is None:
-        return ["not looked at"]
-    return ["stable"] if seen.guest.stable else seen.guest.troubles
-
-
-_PARTS: Sequence[tuple[str, Callable[[Path], Iterable[str]]]] = (
-    ("the lab's failure", _file("lab-failure.txt")),
-    ("KVM's answers", _observed(_answers)),
-    ("host log since the test began", _observed(_host_log)),
-    ("guest", _observed(_guest)),
-    ("KVM's CPUID afterwards", _observed(lambda seen: [_MODEL[seen.model]])),
-    ("CPUID before and after", _file("models-diff.txt")),
-    ("seen besides", _observed(lambda seen: seen.notes)),
-    ("readings", _file("readings.txt")),
-    ("QEMU said", _file("qemu-stderr.txt")),
-    ("rerun", _file("rerun.txt")),
-)
+def _observation(folder: Path) -> Observation | None:
+    try:
+        return from_json("\n".join(_lines(folder / "observation.json")))
+    except UsageError:  # no such file, or half of one
+        return None
 
 
 def _lines(path: Path) -> list[str]:
@@ -123,11 +91,6 @@ def _lines(path: Path) -> list[str]:
             return file.read(READ_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return []
-
-
-def _counted(lines: Iterable[str]) -> list[str]:
-    """Each different line once, with how often it came."""
-    return [line if count == 1 else f"{line}  (x {count})" for line, count in Counter(lines).items()]
 
 
 def _cut(lines: Iterable[str], width: int = WIDTH) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from cpuidlab.experiment.observation import ACCEPTED
 from cpuidlab.judge.eras import Era, eras
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.matrix import Cell, Place, grid
-from cpuidlab.report.outcome import answer_of, errno_of
+from cpuidlab.report.cell import Cell
+from cpuidlab.report.gist import answer_of, errnos_of
 from cpuidlab.report.promise_titles import question_of
 
 
@@ -51,9 +51,8 @@ class Standing:
         return found is not None and found.defect and self.probed in ("", self.predicted)
 
 
-def standings(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> tuple[Standing, ...]:
-    """One for each host, oldest first."""
-    hosts = grid(cells, planned).hosts
+def standings(cells: Sequence[Cell], hosts: Sequence[str]) -> tuple[Standing, ...]:
+    """Return one for each host, in their order."""
     return tuple(_standing(host, [cell for cell in cells if cell.host == host]) for host in hosts)
 
 
@@ -85,7 +84,7 @@ def _era(name: str) -> Era | None:
 
 def _tells(cell: Cell) -> bool:
     """Whether a cell tells one era from another: something was set on a vCPU that has run, and answered."""
-    tested = cell.verdict not in (Verdict.ERROR, Verdict.SKIP) and answer_of(cell) is not None
+    tested = cell.verdict not in (Verdict.ERROR, Verdict.SKIP) and answer_of(cell.facts) is not None
     return tested and question_of(cell.case) in ("same", "pending", "changed")
 
 
@@ -93,8 +92,8 @@ def _fits(cell: Cell, era: Era) -> bool:
     question = question_of(cell.case)
     due = {"same": era.identical, "pending": era.pending, "changed": era.changed}[question or "same"]
     if due != ACCEPTED:
-        return answer_of(cell) == "refused" and errno_of(cell) == due
-    return answer_of(cell) == ("warned" if era.lines else "silent")
+        return answer_of(cell.facts) == "refused" and errnos_of(cell.facts) == (due,)
+    return answer_of(cell.facts) == ("warned" if era.lines else "silent")
 
 
 def _seen(cells: Sequence[Cell], predicted: Era | None, probed: Era | None) -> tuple[Era | None, int]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from cpuidlab.base.error_text import first_line
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report import matrix
-from cpuidlab.report.matrix import Cell, Place, Row
+from cpuidlab.report import matrix, matrix_file
+from cpuidlab.report.cell import Cell, Place, Row, seen_in_words
 
 VERSION = {"major": 5, "minor": 3}
 ORIGIN = "kvm_cpuid_lab"
@@ -37,7 +37,7 @@ def export(file: Path, origin: str = ORIGIN) -> str:
     is none or the origin is not a name that KCIDB takes."""
     if not re.fullmatch(r"[a-z0-9_]+", origin):
         raise UsageError(f"'{origin}' is no origin for KCIDB: it takes small letters, digits and underscores")
-    cells = matrix.read(file)
+    cells = matrix_file.read(file)
     when = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     return json.dumps(report(cells, origin, when), indent=1)
 
@@ -86,12 +86,17 @@ def _test(origin: str, when: datetime, row: Row, place: Place, cell: Cell | None
     if cell is None:
         return test
     text = cell.reason.replace("\0", "")
-    facts = {"verdict": cell.verdict, "predicted": cell.predicted, "probed": cell.probed, "observed": cell.observed}
+    seen = {
+        "verdict": cell.verdict,
+        "predicted": cell.predicted,
+        "probed": cell.probed,
+        "observed": seen_in_words(cell),
+    }
     return test | {
         "comment": first_line(text),
         "log_excerpt": text[:_EXCERPT],
         "environment": {"comment": f"nested host under {cell.accel}, {paging} paging"},
-        "misc": {"host": host, "paging": paging, "route": route} | facts,
+        "misc": {"host": host, "paging": paging, "route": route} | seen,
     }
 
 

@@ -1,64 +1,63 @@
 """Write the matrix as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from cpuidlab.base.error_text import first_line
-from cpuidlab.report.host_era import standings
+from cpuidlab.report.cell import Cell
 from cpuidlab.report.markdown_table import as_table, plain
-from cpuidlab.report.matrix import Cell, Place, by_group, grid, label, remarkable, summary
-from cpuidlab.report.outcome import STYLES, legend, outcome_of
-from cpuidlab.report.vmm_advice import advice, leads
+from cpuidlab.report.matrix import label
+from cpuidlab.report.outcome import STYLES, outcome_of
+from cpuidlab.report.report import Report
+
+TITLE = "# CPUID change after KVM_RUN"
+ADVICE_HEAD = ("kernel", "set CPUID again?", "before the first run", "the same again", "another one")
+ERAS_HEAD = ("kernel", "release", "predicted", "probed", "seen by the tests", "which means")
 
 
-def markdown(cells: Sequence[Cell], *, header: Mapping[str, str] | None = None, planned: Sequence[Place] = ()) -> str:
-    """The matrix as a GitHub table, with the reason of every cell that is no PASS below it."""
-    table = grid(cells, planned)
-    head = ["promise", *(f"{host} {paging}" for host, paging in table.columns)]
-    lines = []
-    for group, rows in by_group(table).items():
-        lines.append([f"**{plain(group.title)}**"] + [""] * len(table.columns))
-        lines += [[plain(label(row)), *(plain(_said(table.find(row, at))) for at in table.columns)] for row in rows]
-    facts = [f"- {plain(name)}: {plain(value)}" for name, value in (header or {}).items()]
-    reasons = [
-        f"- **{cell.verdict}** {plain(f'{cell.case}, {cell.host} {cell.paging}: {first_line(cell.reason)}')}"
-        for cell in remarkable(cells)
+def markdown(report: Report) -> str:
+    """Return the matrix as a GitHub table, with the reason of every cell that is no PASS below the table."""
+    advised = [[one.host, one.rule.short, one.before, one.same, one.changed] for one in report.advice]
+    eras = [
+        [one.host, ", ".join(one.releases), one.predicted, one.probed, one.told, one.meaning]
+        for one in report.standings
     ]
-    found = advice(cells, planned)
     parts = (
-        ["# CPUID change after KVM_RUN"],
-        [plain(summary(cells, planned))],
-        facts,
+        [TITLE],
+        [plain(report.summary)],
+        [f"- {plain(name)}: {plain(value)}" for name, value in report.header.items()],
         ["## What may a VMM do on this kernel?"],
-        [f"- **{plain(rule.lead)} {plain(', '.join(hosts))}.**" for rule, hosts in leads(found).items()],
-        _rows(
-            ["kernel", "set CPUID again?", "before the first run", "the same again", "another one"],
-            *([one.host, one.rule.short, one.before, one.same, one.changed] for one in found),
-        ),
+        [f"- **{plain(rule.lead)} {plain(', '.join(hosts))}.**" for rule, hosts in report.leads.items()],
+        [_plain_table(ADVICE_HEAD, *advised)],
         ["## Predicted, probed, seen"],
-        _rows(
-            ["kernel", "release", "predicted", "probed", "seen by the tests", "which means"],
-            *(
-                [one.host, ", ".join(one.releases), one.predicted, one.probed, one.told, one.meaning]
-                for one in standings(cells, planned)
-            ),
-        ),
+        [_plain_table(ERAS_HEAD, *eras)],
         ["## Every promise on every kernel"],
-        [plain(legend(table))],
-        [as_table([list(map(plain, head)), *lines])],
-        reasons,
+        [plain(report.legend)],
+        [_grid(report)],
+        [_reason(cell) for cell in report.remarkable],
     )
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _rows(*rows: Sequence[str]) -> list[str]:
-    return [as_table([list(map(plain, row)) for row in rows])]
+def _plain_table(*rows: Sequence[str]) -> str:
+    return as_table([list(map(plain, row)) for row in rows])
 
 
-def _said(cell: Cell | None) -> str:
+def _grid(report: Report) -> str:
+    """The promises by groups; above each group stands its title."""
+    columns = report.grid.columns
+    lines = [["promise", *(plain(f"{host} {paging}") for host, paging in columns)]]
+    for group, rows in report.groups.items():
+        lines.append([f"**{plain(group.title)}**"] + [""] * len(columns))
+        lines += [[plain(label(row)), *(_seen(report.grid.find(row, column)) for column in columns)] for row in rows]
+    return as_table(lines)
+
+
+def _seen(cell: Cell | None) -> str:
     """Outcome and verdict, in the letters, words and marks of the page."""
     outcome = outcome_of(cell)
-    return (
-        f"{outcome.letter} {outcome.word} {STYLES[cell.verdict].mark} {cell.verdict}"
-        if cell
-        else (f"{outcome.letter} {outcome.word}")
-    )
+    verdict = f" {STYLES[cell.verdict].mark} {cell.verdict}" if cell else ""
+    return plain(f"{outcome.letter} {outcome.word}{verdict}")
+
+
+def _reason(cell: Cell) -> str:
+    return f"- **{cell.verdict}** {plain(f'{cell.case}, {cell.host} {cell.paging}: {first_line(cell.reason)}')}"

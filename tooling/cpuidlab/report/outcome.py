@@ -1,14 +1,13 @@
 """What was seen in a cell, as one of a few outcomes, and how outcomes and verdicts look: letter, word, colours."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from cpuidlab.experiment.facts import Facts, GuestState
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.words import NOTE_WORDS
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.matrix import Cell, Grid
-
-Answer = Literal["silent", "warned", "refused", "partly"]
+from cpuidlab.report.cell import Cell
+from cpuidlab.report.gist import answer_of
+from cpuidlab.report.matrix import Grid
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Outcome:
 
 
 # fmt: off
-OUTCOMES = {one.key: one for one in (
+OUTCOMES = {outcome.key: outcome for outcome in (
     Outcome("silent", "S", "silent", "accepted, and nothing was logged",
             ("#0b2f5c", "#d3e4f6"), ("#cfe4f8", "#17344f"), "cyan"),
     Outcome("warned", "W", "warned", "accepted, and the host's log warns",
@@ -81,54 +80,37 @@ STYLES = {
 # fmt: on
 
 _BY_VERDICT = {Verdict.ERROR: "error", Verdict.SKIP: "skipped", Verdict.KNOWN: "known"}
-# The first word that the observation has tells its outcome; see Observation.word for the words.
-_BY_WORD = (
-    ("guest died", "died"),
-    ("guest unstable", "harmed"),
-    ("missed fault", "missed"),
-)
-# What a test that makes its calls by itself notes of all of them together; a sweep of every bit does.
-_BY_NOTE = {
-    NOTE_WORDS[Note.ALL_REFUSED]: "refused",
-    NOTE_WORDS[Note.ALL_TAKEN]: "silent",
-    "stable": "stable",
-    "nothing changed": "stable",
-}
+# Of a test whose calls are no answers, such as a sweep: what it notes of all its calls together.
+_BY_NOTE = {Note.ALL_REFUSED: "refused", Note.ALL_TAKEN: "silent"}
 
 
 def outcome_of(cell: Cell | None) -> Outcome:
-    """The outcome that a cell shows; None stands for a cell that was not tested."""
+    """Return the outcome that a cell shows; None stands for a cell that was not tested."""
     if cell is None:
         return OUTCOMES["untested"]
-    return OUTCOMES[_BY_VERDICT.get(cell.verdict) or _seen(cell)]
+    return OUTCOMES[_BY_VERDICT.get(cell.verdict) or _key_of(cell.facts)]
 
 
-def answer_of(cell: Cell) -> Answer | None:
-    """How KVM answered what was set, all calls together; None where nothing was, or where nobody knows."""
-    words = cell.observed.split(", ")
-    if errno_of(cell):
-        return "partly" if words[0].endswith(" accepted") else "refused"
-    return "warned" if "warned" in words else "silent" if "silent" in words else None
-
-
-def errno_of(cell: Cell) -> str:
-    """The name of the errno that calls were refused with, else an empty string."""
-    refused = (word.removeprefix("refused ") for word in cell.observed.split(", ") if word.startswith("refused "))
-    return next(refused, "")
-
-
-def _seen(cell: Cell) -> str:
-    words, answer = cell.observed.split(", "), answer_of(cell)
-    for word, key in _BY_WORD:
-        if word in words:
-            return "ended" if key == "died" and answer == "refused" else key
-    return answer or _BY_NOTE.get(words[0], "other")
+def _key_of(facts: Facts | None) -> str:
+    """Say what was seen: harm to the guest before KVM's answer, KVM's answer before what the test notes."""
+    if facts is None:
+        return "other"
+    answer = answer_of(facts)
+    if facts.guest is GuestState.DIED:
+        return "ended" if answer == "refused" else "died"
+    if facts.guest is GuestState.UNSTABLE:
+        return "harmed"
+    if Note.MISSED_FAULT in facts.notes:
+        return "missed"
+    if answer or facts.model == "other":
+        return answer or "other"
+    return _BY_NOTE.get(facts.notes[0], "other") if facts.notes else "stable"
 
 
 def legend(table: Grid) -> str:
-    """What the letters and marks in this table mean."""
+    """Say what the letters and marks in this table mean."""
     cells = [table.find(row, column) for row in table.rows for column in table.columns]
     used, verdicts = {outcome_of(cell).key for cell in cells}, {cell.verdict for cell in cells if cell}
-    letters = [f"{one.letter} {one.word}" for one in OUTCOMES.values() if one.key in used]
+    letters = [f"{outcome.letter} {outcome.word}" for outcome in OUTCOMES.values() if outcome.key in used]
     marks = [f"{style.mark} {verdict}" for verdict, style in STYLES.items() if verdict in verdicts]
     return f"{', '.join(letters)}; {', '.join(marks)}" if cells else ""

@@ -1,20 +1,20 @@
 """The matrix as one self-contained page: for a screen, for a keyboard alone, and for paper."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from cpuidlab.judge.verdict import Verdict
+from cpuidlab.report.cell import Cell
 from cpuidlab.report.compare import Changes
-from cpuidlab.report.compare_text import told
+from cpuidlab.report.compare_text import comparison_of
 from cpuidlab.report.excerpts import Excerpts, reason
-from cpuidlab.report.host_era import standings
-from cpuidlab.report.matrix import Cell, Place, by_group, grid, remarkable, summary
+from cpuidlab.report.gist import gist
 from cpuidlab.report.outcome import OUTCOMES, STYLES, Outcome, outcome_of
 from cpuidlab.report.promise_titles import title_of, words_of
 from cpuidlab.report.render import render
-from cpuidlab.report.vmm_advice import advice, leads
+from cpuidlab.report.report import Report
 
 
 @dataclass(frozen=True)
@@ -37,33 +37,29 @@ class Remark:
     link: str
 
 
-def html(
-    cells: Sequence[Cell],
-    *,
-    header: Mapping[str, str] | None = None,
-    planned: Sequence[Place] = (),
-    folder: Path | None = None,
-    base: str = "",
-    changes: Changes | None = None,
-) -> str:
-    """The page. `folder` is the job's, for excerpts of the evidence; `base` leads from the page's own folder to it."""
-    table, found = grid(cells, planned), advice(cells, planned)
+def html(report: Report, *, folder: Path | None = None, base: str = "", changes: Changes | None = None) -> str:
+    """Return the page.
+
+    `folder` is the job's, for excerpts of the evidence; `base` leads from the page's own folder to the job's.
+    """
     book = _Book(folder, base, changes)
-    for cell in remarkable(cells):  # the first to have room for their excerpts
+    for cell in report.remarkable:  # the first to have room for their excerpts
         book.number(cell)
+    table = report.grid
     rows = {row: tuple(book.shown(table.find(row, column)) for column in table.columns) for row in table.rows}
-    used = {shown.outcome for places in rows.values() for shown in places}
     return render(
         "matrix.html.j2",
-        summary=summary(cells, planned), header=header or {}, table=table, rows=rows,
-        groups=by_group(table), routes=dict.fromkeys(row[1] for row in table.rows),
-        standings=standings(cells, planned), marks=_marks(cells), advices=found, leads=leads(found),
-        outcomes=OUTCOMES, used=used, styles=STYLES, verdicts=dict.fromkeys(_verdicts(cells)),
-        remarks=_remarks(cells, base), changes=told(changes) if changes else None, records=book.records,
-        texts=[(text.title, text.text) for text in book.texts.all],
-        title_of=title_of, words_of=words_of, reason=reason,
-        meanings={key: (one.word, one.meaning, one.letter) for key, one in OUTCOMES.items()},
-        verdict_meanings={verdict: style.meaning for verdict, style in STYLES.items()},
+        report=report, table=table, rows=rows, routes=dict.fromkeys(row[1] for row in table.rows),
+        used={shown.outcome for places in rows.values() for shown in places},
+        marks=_marks(report.remarkable), verdicts=_verdicts(report.cells),
+        remarks=_remarks(report.remarkable, base), changes=comparison_of(changes) if changes else None,
+        outcomes=OUTCOMES, styles=STYLES, title_of=title_of, words_of=words_of, reason=reason,
+        data={
+            "records": book.records,
+            "texts": [(text.title, text.text) for text in book.texts.all],
+            "outcomes": {key: (outcome.word, outcome.meaning, outcome.letter) for key, outcome in OUTCOMES.items()},
+            "verdicts": {verdict: style.meaning for verdict, style in STYLES.items()},
+        },
     )  # fmt: skip
 
 
@@ -103,20 +99,22 @@ def _verdicts(cells: Iterable[Cell]) -> list[Verdict]:
     return [verdict for verdict in STYLES if verdict in present]
 
 
-def _marks(cells: Iterable[Cell]) -> dict[str, dict[Verdict, int]]:
-    """How many cells of each host a reader has to look at, for the head of its column."""
-    found: dict[str, dict[Verdict, int]] = {}
-    for cell in (one for one in remarkable(cells) if one.verdict is not Verdict.SKIP):
-        count = found.setdefault(cell.host, {})
-        count[cell.verdict] = count.get(cell.verdict, 0) + 1
-    return found
+def _marks(remarkable: Iterable[Cell]) -> dict[str, dict[Verdict, int]]:
+    """Count, for the head of each host's column, the cells that a reader has to look at."""
+    counts: dict[str, dict[Verdict, int]] = {}
+    for cell in remarkable:
+        if cell.verdict is not Verdict.SKIP:
+            of_host = counts.setdefault(cell.host, {})
+            of_host[cell.verdict] = of_host.get(cell.verdict, 0) + 1
+    return counts
 
 
-def _remarks(cells: Iterable[Cell], base: str) -> list[Remark]:
-    alike: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in remarkable(cells):
-        alike.setdefault((cell.verdict, cell.case, cell.route, cell.observed), []).append(cell)
+def _remarks(remarkable: Iterable[Cell], base: str) -> list[Remark]:
+    """Join the cells of one promise that have the same verdict and tell the same."""
+    alike: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in remarkable:
+        alike.setdefault((cell.verdict, cell.case, cell.route, gist(cell.facts)), []).append(cell)
     return [
-        Remark(found[0], tuple(f"{cell.host} {cell.paging}" for cell in found), _link(found[0], base))
-        for found in alike.values()
+        Remark(cells[0], tuple(f"{cell.host} {cell.paging}" for cell in cells), _link(cells[0], base))
+        for cells in alike.values()
     ]

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cpuidlab.experiment.note import Note
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.report.host_era import Standing, standings
-from cpuidlab.report.matrix import Cell, Place
-from cpuidlab.report.outcome import answer_of, errno_of, outcome_of
+from cpuidlab.report.cell import Cell
+from cpuidlab.report.gist import answer_of, errnos_of
+from cpuidlab.report.host_era import Standing
+from cpuidlab.report.outcome import outcome_of
 from cpuidlab.report.promise_titles import Question, question_of, title_of
 
 
@@ -51,11 +53,11 @@ class Advice:
     changed: str
 
 
-def advice(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> tuple[Advice, ...]:
-    """One for each host, oldest first."""
+def advice(cells: Sequence[Cell], standings: Iterable[Standing]) -> tuple[Advice, ...]:
+    """Return one for each host, in the order of the standings."""
     return tuple(
         _advice(standing.host, [cell for cell in cells if cell.host == standing.host], standing)
-        for standing in standings(cells, planned)
+        for standing in standings
     )
 
 
@@ -69,7 +71,7 @@ def leads(advices: Iterable[Advice]) -> dict[Rule, tuple[str, ...]]:
 def _advice(host: str, cells: Sequence[Cell], standing: Standing) -> Advice:
     asked: dict[Question | None, list[Cell]] = {}
     for cell in cells:
-        if answer_of(cell) and cell.verdict not in (Verdict.ERROR, Verdict.SKIP):
+        if answer_of(cell.facts) and cell.verdict not in (Verdict.ERROR, Verdict.SKIP):
             asked.setdefault(question_of(cell.case), []).append(cell)
     before, same, pending, changed = (asked.get(key, []) for key in ("before", "same", "pending", "changed"))
     nested = asked.get("nested", [])
@@ -84,7 +86,7 @@ def _advice(host: str, cells: Sequence[Cell], standing: Standing) -> Advice:
 
 
 def _rule(same: Sequence[Cell], pending: Sequence[Cell], changed: Sequence[Cell], suspect: bool) -> str:
-    own, other = ({answer_of(cell) for cell in cells} for cells in ((*same, *pending), changed))
+    own, other = ({answer_of(cell.facts) for cell in cells} for cells in ((*same, *pending), changed))
     if suspect or own & {"refused", "partly"}:
         return "never"
     if not same or not changed:
@@ -100,39 +102,37 @@ def _taken(cells: Sequence[Cell], what: str) -> str:
     """What was answered in these cells, where a yes is hoped for."""
     if not cells:
         return "not tested"
-    answers = {answer_of(cell) for cell in cells}
+    answers = {answer_of(cell.facts) for cell in cells}
     if answers == {"silent"}:
         return f"Yes: {what}."
     if answers == {"warned"}:
         return f"Yes: {what}; but each time the host's log warns."
-    errnos = sorted({errno_of(cell) for cell in cells} - {""})
     if answers == {"refused"}:
-        return f"No: refused with {' or '.join(errnos)}."
-    refused = [cell for cell in cells if answer_of(cell) in ("refused", "partly")]
+        return f"No: refused with {_errnos(cells)}."
+    refused = [cell for cell in cells if answer_of(cell.facts) in ("refused", "partly")]
     if not refused:
-        warned = [cell for cell in cells if answer_of(cell) == "warned"]
+        warned = [cell for cell in cells if answer_of(cell.facts) == "warned"]
         return f"Yes: {what}; the host's log warns in {_cases(warned)}."
-    return f"Not always: refused with {' or '.join(errnos)} in {_cases(refused)}."
+    return f"Not always: refused with {_errnos(cells)} in {_cases(refused)}."
 
 
 def _nested(cells: Sequence[Cell]) -> list[str]:
     """The exception from "any", where there is one."""
-    errnos = sorted({errno_of(cell) for cell in cells if answer_of(cell) == "refused"})
-    return [f"But another one is refused with {' or '.join(errnos)} while L2 is active in the vCPU."] if errnos else []
+    errnos = _errnos([cell for cell in cells if answer_of(cell.facts) == "refused"])
+    return [f"But another one is refused with {errnos} while L2 is active in the vCPU."] if errnos else []
 
 
 def _same(same: Sequence[Cell], pending: Sequence[Cell], suspect: bool) -> str:
     usual = _taken(same, "what it has is accepted")
-    late = {answer_of(cell) for cell in pending}
+    late = {answer_of(cell.facts) for cell in pending}
     if suspect:
         return f"{usual} Its version is known to refuse it at times, after a reset for one; not tested here."
-    if late & {"refused", "partly"} and any(answer_of(cell) in ("silent", "warned") for cell in same):
-        errno = " or ".join(sorted({errno_of(cell) for cell in pending} - {""}))
-        spoilt = any("stale" in cell.observed for cell in pending)
+    if late & {"refused", "partly"} and any(answer_of(cell.facts) in ("silent", "warned") for cell in same):
+        spoilt = any(cell.facts and Note.OSXSAVE_STALE in cell.facts.notes for cell in pending)
         end = ", and the CPUID that KVM then reports is wrong" if spoilt else ""
         return (
-            f"Not safely: usually accepted, but refused with {errno} while KVM has an update pending, as after a "
-            f"reset{end}."
+            f"Not safely: usually accepted, but refused with {_errnos(pending)} while KVM has an update pending, "
+            f"as after a reset{end}."
         )
     return usual
 
@@ -140,17 +140,22 @@ def _same(same: Sequence[Cell], pending: Sequence[Cell], suspect: bool) -> str:
 def _changed(cells: Sequence[Cell]) -> str:
     if not cells:
         return "not tested"
-    usual, times = Counter(answer_of(cell) for cell in cells).most_common(1)[0]
-    errnos = " or ".join(sorted({errno_of(cell) for cell in cells} - {""}))
+    usual, times = Counter(answer_of(cell.facts) for cell in cells).most_common(1)[0]
+    errnos = _errnos(cells)
     words = {
         "refused": f"No: refused with {errnos}; the guest goes on with what it had.",
         "silent": "It is accepted, and nothing is said.",
         "warned": "It is accepted, and each time the host's log warns.",
         "partly": f"Some calls are accepted, others refused with {errnos}.",
     }
-    other = [cell for cell in cells if answer_of(cell) != usual]
+    other = [cell for cell in cells if answer_of(cell.facts) != usual]
     parts = [f"{words[usual or 'partly']}", *([f"Not so in {_cases(other)}."] if times < len(cells) else [])]
     return " ".join([*parts, *_harm(cells)])
+
+
+def _errnos(cells: Iterable[Cell]) -> str:
+    """The errnos that calls were refused with in these cells."""
+    return " or ".join(sorted({"/".join(errnos_of(cell.facts)) for cell in cells} - {""}))
 
 
 def _harm(cells: Sequence[Cell]) -> list[str]:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.error_text import first_line
-from cpuidlab.report.matrix import Cell
+from cpuidlab.report.cell import Cell
 
 _TAP = re.compile(r"(?:not )?ok \d+ _?(?P<name>\S+)")
 _UNPRINTABLE = re.compile(r"[^\t\n -\ud7ff\ue000-\ufffd]")
