@@ -219,6 +219,16 @@ def test_odd_clients_disturb_nobody(built: Path, tmp_path: Path) -> None:
         assert silent.recv_line(time.monotonic() + 5).startswith("vcpu 0 ")
 
 
+def test_a_client_that_says_nothing_does_not_keep_qemu_from_its_exit(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path) as fake:
+        client = fake.client()
+        assert client.list() == ()  # the hook's thread waits for its next request from here on
+        assert fake.process.stdin
+        fake.process.stdin.write("quit\n")
+        fake.process.stdin.flush()
+        assert fake.process.wait(timeout=5) == 0
+
+
 @pytest.mark.parametrize(
     "request_line",
     ["", "x", "get", "get 0 1", "set 0 3 1 0", "set 0 2 5000 0", "set 0 2 1 1\ne 1 2",

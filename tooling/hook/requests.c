@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -303,6 +304,12 @@ static void *talk(void *socket_fd)
 	uint32_t *memory = mmap(NULL, MEMORY_ROOM + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool guarded = memory != MAP_FAILED && !mprotect((char *)memory + MEMORY_ROOM, 4096, PROT_NONE);
 
+	/*
+	 * exit() takes the lock of every stream (glibc 2.41 does, 2.36 did not). This thread holds the lock of `in` while
+	 * it waits for a request, and QEMU could not end before the client speaks. No other thread uses `in`.
+	 */
+	if (in)
+		__fsetlocking(in, FSETLOCKING_BYCALLER);
 	if (in && out && guarded)
 		converse(in, out, memory);
 	if (memory != MAP_FAILED)
