@@ -117,6 +117,13 @@ def test_a_program_that_does_not_end_in_a_guest_that_lives_is_a_lab_failure(monk
         guest_on(FakeRig()).output_of(FakeProgram(LOST))  # type: ignore[arg-type]
 
 
+def test_a_program_in_a_guest_that_panicked_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpuidlab.experiment.guest.END_SECONDS", 0.05)
+    rig = FakeRig()
+    rig.texts["guest-console"] = "[    9.0] Kernel panic - not syncing: Fatal exception\r\n"
+    assert guest_on(rig).output_of(FakeProgram(LOST)) is None  # type: ignore[arg-type]
+
+
 def test_nobody_waits_for_the_end_of_a_guest_that_kvm_has_given_up() -> None:
     rig = FakeRig()
     guest = guest_on(rig)

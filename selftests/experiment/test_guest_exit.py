@@ -168,6 +168,27 @@ def test_await_end() -> None:
         guest_exit.await_end(rig.as_rig(), Deadline.after(10))
 
 
+@pytest.mark.parametrize(
+    ("panic", "ends", "how"),
+    [
+        (None, False, None),
+        ("Kernel panic - not syncing: Fatal exception", True, None),
+        (
+            "Kernel panic - not syncing: Fatal exception",
+            False,
+            "its QEMU lives on after Kernel panic - not syncing: Fatal exception",
+        ),
+    ],
+)
+def test_a_guest_that_panicked_has_died_even_where_its_qemu_lives_on(
+    panic: str | None, ends: bool, how: str | None
+) -> None:
+    rig = FakeRig()
+    rig.texts["guest-console"] = f"[    9.0] {panic}\r\n" if panic else ""
+    rig.qmp.ended = ends
+    assert guest_exit.panicked(rig.as_rig(), Deadline.after(0.1)) == how
+
+
 @pytest.mark.parametrize("status", ["running", "paused", "prelaunch", "shutdown", "internal-error"])
 def test_given_up_is_what_qemu_calls_an_internal_error(status: str) -> None:
     rig = FakeRig()

@@ -155,6 +155,15 @@ def test_a_guest_that_hangs_is_dead_though_its_qemu_lives() -> None:
     assert fate.exit_code is None
 
 
+def test_a_guest_that_panicked_is_dead_and_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpuidlab.experiment.observe.END_SECONDS", 0.05)
+    monkeypatch.setattr(guest_exit, "stuck", lambda _: pytest.fail("a panic says more than where its vCPUs are"))
+    rig = FakeRig()
+    rig.login_fails = NO_LOGIN
+    rig.texts["guest-console"] = "[    9.0] Kernel panic - not syncing: Fatal exception\r\n"
+    assert look_at(rig).fate.how == "its QEMU lives on after Kernel panic - not syncing: Fatal exception"
+
+
 def test_a_slow_guest_is_asked_again() -> None:
     rig = FakeRig()
     tries = []

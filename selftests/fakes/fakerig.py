@@ -15,6 +15,7 @@ from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.kvm.cpuid import Entry, Model
 from cpuidlab.kvm.hook import Answer, Vcpu
+from cpuidlab.rig.console import PANIC
 from cpuidlab.rig.rig import GuestMark, Rig
 from fakechannel import FakeChannel
 from models import EPYC
@@ -200,6 +201,10 @@ class FakeRig:
         self.qmp.events += events
         self.qmp.ended = True
         self.texts |= {"qemu-exit": f"{exit_code}\n", "qemu-stderr": stderr}
+
+    def panic(self) -> str | None:
+        panic = PANIC.search(self.texts["guest-console"])
+        return panic[0].strip() if panic else None
 
     def files(self) -> dict[str, str]:
         self.readings += 1

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.rig import qmp as qmp_module
 from cpuidlab.rig.qmp import Qmp
 from fakeqmp import FakeQmp, No, Refused, event
 
@@ -110,6 +111,15 @@ def test_no_answer_in_time() -> None:
         with pytest.raises(LabError, match="guest: no answer to silent over QMP in time") as caught:
             qmp.execute("silent", Deadline.after(0.1))
         assert not isinstance(caught.value, LostVMError)
+
+
+def test_a_command_without_an_answer_leaves_time_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qmp_module, "ANSWER_SECONDS", 0.1)
+    deadline = soon()
+    with talking() as (qmp, _):
+        with pytest.raises(LabError, match="no answer to silent"):
+            qmp.execute("silent", deadline)
+        assert deadline.left() > 5
 
 
 def test_no_greeting() -> None:

@@ -153,7 +153,7 @@ class Guest:
         except LabError:
             if guest_exit.given_up(self.rig, self.logs):
                 return None
-            if guest_exit.await_end(self.rig, self.deadline.within(END_SECONDS)):
+            if guest_exit.await_end(self.rig, self.deadline.within(END_SECONDS)) or self.rig.panic():
                 return None
             raise
 

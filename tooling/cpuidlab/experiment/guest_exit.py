@@ -80,6 +80,17 @@ def given_up(rig: Rig, logs: LogReader) -> str | None:
     return of_given_up(now.hook, now.qemu_stderr)
 
 
+def panicked(rig: Rig, deadline: Deadline) -> str | None:
+    """How a guest died whose kernel has panicked and whose QEMU still lives at the deadline.
+
+    None where no panic is on its console, or where QEMU has ended: a kernel that panics restarts, and that ends QEMU.
+    """
+    panic = rig.panic()
+    if panic is None or await_end(rig, deadline):
+        return None
+    return f"its QEMU lives on after {panic}"
+
+
 def is_given_up(rig: Rig) -> bool:
     """Whether QEMU has stopped the guest by itself since KVM could not run it any further; False where it has ended."""
     try:

@@ -103,7 +103,11 @@ class Look:
         """Say why a guest does not answer; None where it may only be slow."""
         if guest_exit.is_gone(self._rig):
             return Nothing.ENDED
-        how = guest_exit.given_up(self._rig, self._guest.logs) or guest_exit.stuck(self._rig)
+        how = (
+            guest_exit.given_up(self._rig, self._guest.logs)
+            or guest_exit.panicked(self._rig, self._guest.deadline.within(END_SECONDS))
+            or guest_exit.stuck(self._rig)
+        )
         if how:
             return Hung(how)
         return Nothing.ENDED if guest_exit.is_gone(self._rig) else None

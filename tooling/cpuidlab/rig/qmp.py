@@ -12,6 +12,7 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 
 logging.getLogger("qemu.qmp").setLevel(logging.WARNING)  # the transcript has everything; see ssh.py
+ANSWER_SECONDS = 30.0  # for each command: none of ours takes long, and time must be left to look at what hangs
 TURNS = 4  # of the event loop: the first reads the socket, the next ones parse what was read
 
 
@@ -33,12 +34,13 @@ class Qmp:
     def execute(self, command: str, deadline: Deadline, **arguments: Any) -> Any:
         """Run one command, and return its answer. A `_` in an argument's name stands for `-`.
 
-        Raises LabError where QEMU refuses the command, LostVMError where the connection ends.
+        Raises LabError where QEMU refuses the command or is silent too long, LostVMError where the connection ends.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         self._note("->", {"execute": command, "arguments": named})
+        patience = deadline.within(ANSWER_SECONDS)
         try:
-            answer = self._until(self._client.execute(command, named or None), deadline, command)
+            answer = self._until(self._client.execute(command, named or None), patience, command)
         except ExecuteError as error:
             self._note("<-", {"error": str(error)})
             raise LabError(f"{self.name}: QMP {command} was refused: {error}") from error

@@ -1,6 +1,7 @@
 """A rig: a host with its guest, at one of three stages. `boot.py` brings a rig from one stage to the next."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum, StrEnum, auto
@@ -16,6 +17,7 @@ from cpuidlab.rig import guest_config
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.host_machine import HostMachine
 from cpuidlab.rig.login import log_in
+from cpuidlab.rig.panic import guest_panic
 from cpuidlab.rig.qmp import Qmp
 from cpuidlab.rig.readout import read_files
 from cpuidlab.rig.ssh import Ssh, Stream
@@ -31,6 +33,7 @@ _FILES = {
     "qemu-exit": guest_config.EXIT,
 }
 MARK = "guest-mark.json"  # in a snapshot
+PANIC_LOOK_SECONDS = 2.0  # between looks at a running guest's console: each starts a program on the emulated host
 TELL_SECONDS = 10.0  # kept back to see how things stand with a guest, or a program in it, that does not answer
 
 
@@ -70,6 +73,7 @@ class Rig:
         self.deadline = deadline
         self.guest_mark = NO_MARK
         self._vcpus = Vcpus.STOPPED
+        self._next_panic_look = 0.0  # by time.monotonic()
         self._host: Ssh | None = None
         self._guest: Ssh | None = None
         self._qmp: Qmp | None = None
@@ -151,7 +155,10 @@ class Rig:
         return wait_for(f"{what} on {self.setup.name}", look, self.deadline, self.machine.watch)
 
     def watch(self) -> None:
-        """Raise LostVMError if the machine or the guest's QEMU has ended, or QEMU has stopped the guest by itself."""
+        """Raise LostVMError where nobody need wait for the guest any longer.
+
+        The machine or the guest's QEMU has ended, QEMU has stopped the guest by itself, or the guest's kernel panicked.
+        """
         self.machine.watch()
         if self._qmp is None:
             return
@@ -159,6 +166,15 @@ class Rig:
         moves = [event["event"] for event in self._qmp.events if event["event"] in ("STOP", "RESUME")]
         if self._vcpus is Vcpus.RUNNING and moves[-1:] == ["STOP"]:
             raise LostVMError(f"the guest's QEMU on {self.setup.name} stopped by itself: KVM internal error")
+        if self._vcpus is Vcpus.RUNNING and time.monotonic() >= self._next_panic_look:
+            panic = self.panic()
+            self._next_panic_look = time.monotonic() + PANIC_LOOK_SECONDS
+            if panic:
+                raise LostVMError(f"{self.setup.name}: the guest's console says: {panic}")
+
+    def panic(self) -> str | None:
+        """Return the line of the guest's console that tells of a panic; None where none is known of."""
+        return guest_panic(self.host, self.deadline)
 
     def stop(self) -> None:
         """Stop the guest: no vCPU runs, so other threads may make their ioctls."""
@@ -169,6 +185,7 @@ class Rig:
         """Let the guest run on."""
         self.qmp.execute("cont", self.deadline)
         self._vcpus = Vcpus.RUNNING
+        self._next_panic_look = time.monotonic() + PANIC_LOOK_SECONDS
 
     def snapshot(self, folder: Path) -> None:
         """Save the rig into the new folder `folder`, all connections closed, and let the rig go on."""
