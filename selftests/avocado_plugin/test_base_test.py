@@ -8,7 +8,7 @@ import pytest
 from avocado.core import exceptions
 from cpuidlab.avocado_plugin import base_test
 from cpuidlab.avocado_plugin.base_test import PromiseTest, promise
-from cpuidlab.avocado_plugin.promise_run import CaseName, PromiseUnderTest, RunVariant
+from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
 from cpuidlab.judge.expectations import changed
 from cpuidlab.judge.verdict import Judgement, Verdict
 

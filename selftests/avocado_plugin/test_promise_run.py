@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from cpuidlab.avocado_plugin import promise_run
 from cpuidlab.avocado_plugin.cell_file import read_cell
-from cpuidlab.avocado_plugin.promise_run import CaseName, PromiseRun, PromiseUnderTest, RunVariant
+from cpuidlab.avocado_plugin.promise_run import PromiseRun
+from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import Probe, from_json

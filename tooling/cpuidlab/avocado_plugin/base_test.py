@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from avocado import Test
 
-from cpuidlab.avocado_plugin.promise_run import CaseName, PromiseRun, PromiseUnderTest, RunVariant
+from cpuidlab.avocado_plugin.promise_run import PromiseRun
+from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
 from cpuidlab.base import die_with_parent
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.judge.expectations import Promise

@@ -1,0 +1,79 @@
+"""What is under test: a promise, on one host in one paging mode, by a test of some name. Plain data."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cpuidlab.judge.eras import era
+from cpuidlab.judge.expectations import Promise
+from cpuidlab.judge.prediction import NAMED, Prediction, predicted
+from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.rig import Stage
+
+
+@dataclass(frozen=True)
+class RunVariant:
+    """One host in one paging mode, as a job names it to the process of a test; "" is what a job does not say.
+
+    `era` is the predicted one, and `era_source` says who names it (see `Prediction`). `kernel` is the digest of the
+    kernel that the job began with.
+    """
+
+    host: str = "5.10"
+    paging: str = "npt"
+    cold: bool = False
+    era: str = ""
+    era_source: str = ""
+    eras: str = ""
+    kernel: str = ""
+
+    def prediction(self, place: Setup) -> Prediction:
+        """What the host is predicted to promise: as the job says, else as the kernel's version says."""
+        if self.era:
+            return Prediction(era(self.era), self.era_source)
+        return predicted(place.kernel, table=self.eras)
+
+
+@dataclass(frozen=True)
+class PromiseUnderTest:
+    """What a test states before it begins.
+
+    `promise` is what each era promises, and `npt` what it promises in that paging mode where that differs. `calls` is
+    how many calls the test makes, None where that depends on KVM's answers. `stage` and `profile` are those of the rig.
+    """
+
+    promise: Promise
+    npt: Promise | None = None
+    calls: int | None = None
+    stage: Stage = Stage.GUEST_READY
+    profile: str = "small"
+
+    def in_paging(self, paging: str) -> Promise:
+        """What each era promises in that paging mode."""
+        promise = self.npt if self.npt and paging == "npt" else self.promise
+        return lambda of: replace(promise(of), calls=self.calls)
+
+
+@dataclass(frozen=True)
+class CaseName:
+    """Where a test stands, by which route its changes go, and its promise in words."""
+
+    file: Path
+    test_class: str
+    method: str
+    route: str
+    text: str
+
+    @property
+    def case(self) -> str:
+        """The row of the matrix, such as `after_run/identical`."""
+        return f"{self.file.stem.removeprefix('test_')}/{self.method.removeprefix('test_')}"
+
+    def command(self, variant: RunVariant) -> str:
+        """The command that runs just this test in just this variant."""
+        test = f"{self.file.parent.name}/{self.file.name}:{self.test_class}.{self.method}"
+        words = [".venv/bin/avocado", "run", test, "--hosts", variant.host, "--paging", variant.paging]
+        words += ["--era", variant.era] if variant.era_source == NAMED else []
+        words += ["--eras", variant.eras] if variant.eras else []
+        words += ["--cold"] if variant.cold else []
+        return shlex.join(words)
