@@ -170,7 +170,7 @@ def test_what_the_cpu_lacks_is_a_skip_with_evidence(lab: Lab) -> None:
 def test_where_the_lab_fails_the_evidence_is_of_that_moment(lab: Lab) -> None:
     def fail(_: Guest) -> None:
         lab.rig.texts["qemu-stderr"] = "as it is now"
-        lab.rig.qmp.registers = ["HLT=1"]
+        lab.rig.qmp.registers = "HLT=1"
         raise LabError("a program did not end in time", "what it printed")
 
     judgement = lab.run(fail)

@@ -10,6 +10,7 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import Fate, GuestReport, Observation, Unseen, VcpuAnswer
 from cpuidlab.experiment.observe import Look, look_last, observed
 from cpuidlab.kvm.cpuid import with_field
+from cpuidlab.kvm.hook import Where
 from cpuidlab.kvm.warning import WARNING_LINES
 from fakerig import FakeRig, event, guest_on
 from models import EPYC
@@ -148,8 +149,7 @@ def test_a_vm_in_which_kvm_has_met_its_own_bug_is_dead_and_still_there() -> None
 def test_a_guest_that_hangs_is_dead_though_its_qemu_lives() -> None:
     rig = FakeRig()
     rig.login_fails = NO_LOGIN
-    spins = "\r\nCPU#0\r\nRIP=ffffffff81a0b2ab RFL=00000206 [-----P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n"
-    rig.qmp.registers = [spins] * guest_exit.STUCK_LOOKS
+    rig.hook.looks = {0: [Where(0xFFFFFFFF81A0B2AB, 0, runs=True)] * guest_exit.STUCK_LOOKS}
     fate = look_at(rig).fate
     assert fate.how == "hangs: vCPU 0 does not get past RIP ffffffff81a0b2ab (CPL 0), 12 of 12 looks"
     assert fate.exit_code is None
@@ -262,7 +262,7 @@ def test_what_kvm_keeps_itself_counts_unless_the_vcpu_begins_anew(begins: str, m
 def test_the_last_look_takes_in_what_still_answers() -> None:
     rig = FakeRig()
     guest = guest_on(rig)
-    rig.qmp.registers = ["HLT=1"]
+    rig.qmp.registers = "HLT=1"
     rig.texts["qemu-stderr"] = "as it is now"
     look_last(guest)
     assert (guest.readings, guest.logs.last.qemu_stderr) == (["when the lab failed:\nHLT=1"], "as it is now")

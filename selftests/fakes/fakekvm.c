@@ -5,7 +5,7 @@
  * FAKEKVM_PICKY=1: it keeps EDX 0, refuses EBX above 0xffff (with bit 31 by EPERM), and makes 7 of an odd ECX.
  * FAKEKVM_TORN=1: that refuses an ECX with bit 31 too, but puts 9 there. FAKEKVM_STICKY=1: the second model is the last.
  * FAKEKVM_NO_L2=1: it takes no nested state; with one that it took, a changed model is EINVAL.
- * FAKEKVM_BUGGED=1: it tells no model any more (KVM_BUG_ON).
+ * FAKEKVM_BUGGED=1: it tells no model and no segments any more (KVM_BUG_ON).
  * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
  * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN. Unlike
  * it every KVM_RUN has its effect, with immediate_exit too, so that a test need not win a race.
@@ -149,8 +149,13 @@ static int vcpu_ioctl(struct fake *fake, unsigned int call, void *arg)
 		return 0;
 	case KVM_GET_CPUID2:
 		return get(fake, model);
+	case KVM_GET_REGS:
+		*(struct kvm_regs *)arg = (struct kvm_regs){ .rip = FAKE_RIP };
+		return 0;
 	case KVM_GET_SREGS:
-		*(struct kvm_sregs *)arg = (struct kvm_sregs){ .efer = fake->efer };
+		if (getenv("FAKEKVM_BUGGED"))
+			return fail(EIO);
+		*(struct kvm_sregs *)arg = (struct kvm_sregs){ .efer = fake->efer, .ss.dpl = 3 };
 		return 0;
 	case KVM_SET_SREGS:
 		fake->efer = ((struct kvm_sregs *)arg)->efer;

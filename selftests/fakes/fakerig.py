@@ -14,7 +14,7 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.kvm.cpuid import Entry, Model
-from cpuidlab.kvm.hook import Answer, Vcpu
+from cpuidlab.kvm.hook import Answer, Vcpu, Where
 from cpuidlab.rig.console import PANIC
 from cpuidlab.rig.rig import GuestMark, Rig
 from fakechannel import FakeChannel
@@ -81,7 +81,7 @@ class ScriptedQmp:
     """Sends the event that a command is followed by, where it is not `silent`.
 
     `dies_at` is the command that QEMU does not survive, `refuses` one that it refuses, `status` what query-status
-    returns, `registers` what `info registers -a` shows at each look.
+    returns, `registers` what `info registers -a` shows.
     """
 
     log: list[str]
@@ -90,7 +90,7 @@ class ScriptedQmp:
     refuses: str = ""
     silent: bool = False
     status: str = "paused"
-    registers: list[str] = field(default_factory=list)
+    registers: str = ""
     ended: bool = False
     sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -111,7 +111,7 @@ class ScriptedQmp:
         if command == "device_add" and "core-id" in words:
             self.plug(words["core-id"])
         if command == "human-monitor-command":
-            return self.registers.pop(0) if self.registers else ""
+            return self.registers
         return {"query-hotpluggable-cpus": SLOTS, "query-status": {"status": self.status}}.get(command)
 
     def watch(self) -> None:
@@ -126,7 +126,10 @@ class ScriptedQmp:
 
 
 class FakeHook:
-    """vCPUs whose KVM refuses every set with `errno`, or accepts it and logs `lines` where the vCPU has run."""
+    """vCPUs whose KVM refuses every set with `errno`, or accepts it and logs `lines` where the vCPU has run.
+
+    `looks` are what each vCPU shows at each look at where it is, or the error instead; without them it rests.
+    """
 
     def __init__(self, log: list[str], vcpus: Sequence[int], has_run: bool) -> None:
         self._log = log
@@ -137,6 +140,7 @@ class FakeHook:
         self.events: list[str] = []
         self.host_lines: list[str] = []
         self.get_fails: Exception | None = None
+        self.looks: dict[int, list[Where | Exception]] = {}
 
     def list(self) -> tuple[Vcpu, ...]:
         return tuple(Vcpu(vcpu, 9, len(EPYC), self.has_run[vcpu], 5) for vcpu in self.models)
@@ -145,6 +149,12 @@ class FakeHook:
         if self.get_fails:
             raise self.get_fails
         return self.models[vcpu]
+
+    def where(self, vcpu: int, *, live: bool, seconds: float) -> Where:
+        look = self.looks[vcpu].pop(0) if self.looks.get(vcpu) else Where(0, 0, runs=False)
+        if isinstance(look, Exception):
+            raise look
+        return look
 
     def set(self, vcpu: int, model: Model, call: int = 2, nent: int | None = None, *, live: bool = False) -> Answer:
         self._log.append(f"{'live ' if live else ''}set {vcpu} by {call}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import GivenUpError, LabError
 from cpuidlab.kvm.cpuid import Entry
-from cpuidlab.kvm.hook import Answer, Hook
+from cpuidlab.kvm.hook import Answer, Hook, Where
 from cpuidlab.kvm.hook_log import HookEvent, parse_log
 from fakehook import QEMUS_MODEL, Script, SocketStream, compiled, qemu
 
@@ -56,6 +56,29 @@ def test_refusals_are_data(built: Path, tmp_path: Path) -> None:
             assert hook.set(0, QEMUS_MODEL, call, nent=257).word == "E2BIG"
         assert Answer(0, 0).word == "accepted"
         assert Answer(-1, 9999).word == "errno 9999"
+
+
+def test_where_a_vcpu_is_held_and_running(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path) as fake:
+        fake.do("create 0")
+        hook = fake.client()
+        assert hook.where(0) == Where(0xFFFFFFFF81A0B2AB, 3, runs=True)
+        fake.do("mp 0 3")  # KVM_MP_STATE_HALTED
+        fake.start()
+        with pytest.raises(LabError, match="vcpu is running"):
+            hook.where(0)
+        assert hook.where(0, live=True) == Where(0xFFFFFFFF81A0B2AB, 3, runs=False)
+        fake.do("stop 0")
+        with pytest.raises(LabError, match="err 110"):
+            hook.where(0, live=True, seconds=0.1)
+        assert fake.events() == ["create  0", "first_run  0"]
+
+
+def test_where_a_vcpu_is_that_kvm_has_given_up(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_BUGGED="1") as fake:
+        fake.do("create 0")
+        with pytest.raises(LabError, match="the registers cannot be read"):
+            fake.client().where(0)
 
 
 def test_nested_state_is_loaded_before_the_first_run_only(built: Path, tmp_path: Path) -> None:

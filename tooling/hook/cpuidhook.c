@@ -92,14 +92,16 @@ static void note_set(struct vcpu *vcpu, bool qemu, const struct request *req)
 	     qemu ? "qemu" : "hook", vcpu->id, req->nent, req->ret, req->err);
 }
 
-/* Make a client's call. The caller holds the gate, and no thread is inside KVM_RUN. */
+/* Make a client's calls. The caller holds the gate, and no thread is inside KVM_RUN. */
 void perform(struct vcpu *vcpu, struct request *req)
 {
-	req->ret = kvm(vcpu->fd, req->call, req->arg);
-	req->err = req->ret < 0 ? errno : 0;
-	req->done = true;
-	if (is_set(req->call))
-		note_set(vcpu, false, req);
+	for (; req; req = req->then) {
+		req->ret = kvm(vcpu->fd, req->call, req->arg);
+		req->err = req->ret < 0 ? errno : 0;
+		req->done = true;
+		if (is_set(req->call))
+			note_set(vcpu, false, req);
+	}
 }
 
 static void vcpu_created(int fd, unsigned long id)

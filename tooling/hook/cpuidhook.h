@@ -19,13 +19,14 @@
 
 #define GET_ENTRIES 256		/* KVM_MAX_CPUID_ENTRIES: no vCPU has more */
 
-/* One CPUID ioctl that a client wants. */
+/* One ioctl of a vCPU that a client wants, and another that is made right after it. */
 struct request {
-	unsigned int call;	/* KVM_SET_CPUID2, KVM_SET_CPUID or KVM_GET_CPUID2 */
+	unsigned int call;	/* KVM_SET_CPUID2, KVM_SET_CPUID, or a call that reads */
 	void *arg;
 	long nent;		/* for the log */
 	int ret, err;		/* KVM's answer: the ioctl's return value and its errno */
 	bool done;
+	struct request *then;	/* may be NULL */
 };
 
 /* A vCPU is known by its file. QEMU keeps the file of an unplugged vCPU, and uses that file again for the same id. */

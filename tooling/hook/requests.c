@@ -11,9 +11,10 @@
  *                              that call lays it out in memory. Entries up to NENT that are not sent are zero.
  *   badptr VCPU 2|1 [NENT]     the same call with a pointer that is not mapped. With NENT the pointer is mapped, the
  *                              header says NENT, and the entries behind the header are not mapped.
+ *   where VCPU                 ok rip=RIP cpl=CPL mp=STATE    RIP is hexadecimal; STATE is of KVM_GET_MP_STATE
  *   l2 VCPU                    give a vCPU that has not run the state of a vCPU that runs a guest of its own (SVM)
  *   sweep VCPU                 try every single change of the model: sweep.c has the answer
- *   live MILLISECONDS REQUEST  get, set or badptr, in the vCPU's own thread before its next KVM_RUN
+ *   live MILLISECONDS REQUEST  get, where, set or badptr, in the vCPU's own thread before its next KVM_RUN
  *
  * set, badptr and l2 answer "ok ret=0 errno=0" or "ok ret=-1 errno=22": a refusal by KVM is data, "err" is the hook's own.
  *
@@ -149,6 +150,24 @@ static void get(struct query *query)
 	fprintf(query->out, "ok nent=%u own=%u\n", model->nent, query->vcpu->nent_own);
 }
 
+/* QEMU's own `info registers` makes QEMU write all registers back, which KVM may refuse after a change. */
+static void where(struct query *query)
+{
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_mp_state mp;
+	struct request get_mp = { .call = KVM_GET_MP_STATE, .arg = &mp };
+	struct request get_sregs = { .call = KVM_GET_SREGS, .arg = &sregs, .then = &get_mp };
+	struct request get_regs = { .call = KVM_GET_REGS, .arg = &regs, .then = &get_sregs };
+
+	if (!submit(query, &get_regs))
+		return;
+	if (get_regs.ret || get_sregs.ret || get_mp.ret)
+		fprintf(query->out, "err %d the registers cannot be read\n", EIO);
+	else
+		fprintf(query->out, "ok rip=%llx cpl=%u mp=%u\n", regs.rip, sregs.ss.dpl, mp.mp_state);
+}
+
 static void make_set(struct query *query, void *arg, long nent)
 {
 	unsigned int call = query->which == 2 ? KVM_SET_CPUID2 : KVM_SET_CPUID;
@@ -190,6 +209,7 @@ static const struct verb {
 } verbs[] = {
 	{ "list", list, "", false },
 	{ "get", get, "VCPU", true },
+	{ "where", where, "VCPU", true },
 	{ "set", set, "VCPU 2|1 NENT LINES", true },
 	{ "badptr", set_bad_pointer, "VCPU 2|1 [NENT]", true },
 	{ "l2", load_nested, "VCPU", false },

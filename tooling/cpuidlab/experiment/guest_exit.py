@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from cpuidlab.base.command import last_line
 from cpuidlab.base.deadline import Deadline, wait_for
-from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.base.errors import ClosedError, LabError, LostVMError
 from cpuidlab.experiment.observation import Fate
 from cpuidlab.experiment.rig_logs import LogReader, RigLogs
+from cpuidlab.kvm.hook import Where
 from cpuidlab.kvm.hook_log import HookEvent
 from cpuidlab.rig.rig import Rig
 
@@ -16,8 +17,7 @@ STUCK_LOOKS = 12
 STUCK_LEAST = 9
 STUCK_PLACES = 3
 STUCK_LOOK_SECONDS = 0.15
-# number, RIP and CPL of each vCPU of `info registers -a` that is not halted
-_RUNNING = re.compile(r"CPU#(\d+)\r?\n(?:(?!CPU#)[^\n]+\n)*?RIP=(\w+) .*? CPL=(\d) .* HLT=0\r?\n")
+STUCK_ANSWER_SECONDS = 1.0  # for one look at one vCPU
 # ends of KVM_RUN in the hook's log after which QEMU may stop the VM, and what QEMU prints then
 GIVEN_UP = {
     "internal_error": "KVM_EXIT_INTERNAL_ERROR",
@@ -116,22 +116,40 @@ def stuck(rig: Rig) -> str | None:
 
     It does not move where nearly every look finds it, not halted, at one of a few RIPs: each of its processes may have
     one of its own, and KVM injects the guest's timer interrupts all the same, so that some looks find it elsewhere.
+
+    The hook looks, not QEMU: after `info registers` QEMU writes all registers back, and QEMU 10.0 stops a guest whose
+    CR4 or EFER does not fit the changed CPUID.
     """
-    looks: list[tuple[str, str, str]] = []
+    looks: dict[int, list[Where]] = {}
     try:
         for _ in range(STUCK_LOOKS):
-            registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
-            looks += _RUNNING.findall(registers)
+            for vcpu, where in _running(rig).items():
+                looks.setdefault(vcpu, []).append(where)
             rig.deadline.within(STUCK_LOOK_SECONDS).sleep()
-    except LostVMError:  # it has just ended
+    except (ClosedError, LostVMError):  # it has just ended
         return None
-    for cpu in sorted({cpu for cpu, _, _ in looks}):
-        places = Counter(look for look in looks if look[0] == cpu).most_common(STUCK_PLACES)
-        times = sum(count for _, count in places)
+    for vcpu, places in sorted(looks.items()):
+        often = Counter(places).most_common(STUCK_PLACES)
+        times = sum(count for _, count in often)
         if times >= STUCK_LEAST:
-            where = " or ".join(f"RIP {rip} (CPL {cpl})" for (_, rip, cpl), _ in places)
-            return f"hangs: vCPU {cpu} does not get past {where}, {times} of {STUCK_LOOKS} looks"
+            where_text = " or ".join(f"RIP {where.rip:016x} (CPL {where.cpl})" for where, _ in often)
+            return f"hangs: vCPU {vcpu} does not get past {where_text}, {times} of {STUCK_LOOKS} looks"
     return None
+
+
+def _running(rig: Rig) -> dict[int, Where]:
+    """Say where each vCPU is that runs code. Raises ClosedError or LostVMError where QEMU or the host has ended."""
+    seen = {}
+    for vcpu in rig.hook.list():
+        try:
+            where = rig.hook.where(vcpu.id, live=True, seconds=STUCK_ANSWER_SECONDS)
+        except (ClosedError, LostVMError):
+            raise
+        except LabError:  # unplugged, or its thread is busy in QEMU
+            continue
+        if where.runs:
+            seen[vcpu.id] = where
+    return seen
 
 
 def last_words(console: str) -> tuple[str, ...]:

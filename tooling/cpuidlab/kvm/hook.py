@@ -11,6 +11,7 @@ from cpuidlab.kvm.cpuid import Entry, Model
 
 Call = Literal[1, 2]  # KVM_SET_CPUID, KVM_SET_CPUID2
 MAX_LIVE_SECONDS = 60
+_MP_RUNNABLE = 0  # KVM_MP_STATE_RUNNABLE, linux/kvm.h
 _GRACE_SECONDS = 5.0  # the hook withdraws a live request that is late, and its answer must come before we give up
 
 
@@ -36,6 +37,15 @@ class Vcpu:
     nent: int
     has_run: bool
     runs: int
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a vCPU is: its instruction pointer, its privilege level, and whether it runs code, or rests or waits."""
+
+    rip: int
+    cpl: int
+    runs: bool
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,17 @@ class Hook:
         lines, last = self._ask(f"{_prefix(live, seconds)}get {vcpu}\n", seconds)
         self._match(r"ok nent=\d+ own=\d+", last)
         return tuple(self._entry(line) for line in lines)
+
+    def where(self, vcpu: int, *, live: bool = False, seconds: float = 10) -> Where:
+        """Say where a vCPU is, and disturb it no more than a signal does. With `live` the VM must run, else be stopped.
+
+        Raises LabError where the vCPU's thread does not come to KVM_RUN in time.
+        """
+        lines, last = self._ask(f"{_prefix(live, seconds)}where {vcpu}\n", seconds)
+        if lines:
+            raise self._broken(lines[0])
+        match = self._match(r"ok rip=([0-9a-f]+) cpl=([0-3]) mp=(\d+)", last)
+        return Where(int(match[1], 16), int(match[2]), int(match[3]) == _MP_RUNNABLE)
 
     def set(
         self,
