@@ -36,9 +36,9 @@ def as_socket(channel: Channel) -> socket.socket:
 
 
 class ChannelLines:
-    """Lines over an SSH channel, for the hook's protocol."""
+    """Lines over an SSH channel or a socket, for the hook's protocol."""
 
-    def __init__(self, channel: Channel, watch: Callable[[], None]) -> None:
+    def __init__(self, channel: Channel | socket.socket, watch: Callable[[], None]) -> None:
         """`watch` raises LostVMError when the machine behind the channel is gone."""
         self._channel = channel
         self._watch = watch

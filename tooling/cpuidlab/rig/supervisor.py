@@ -1,0 +1,109 @@
+"""A private folder on a machine that is not the lab's own, and everything that a test starts there.
+
+The program tooling/supervisor/supervisor.c keeps both: it ends the processes and removes the folder when the lab is
+done, and when the lab is gone.
+"""
+
+import shlex
+import threading
+from pathlib import Path
+
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import ClosedError, LabError
+from cpuidlab.base.progress import say
+from cpuidlab.rig.reach import FarProgram, Reach
+from cpuidlab.rig.streams import ChannelLines
+
+LOCK = "kvm-cpuid-lab"  # one test at a time on a machine
+ALIVE_SECONDS = 5.0  # the supervisor waits for 30
+# The folder is made by the shell, which also takes the program in: nothing is there before it can be removed again.
+_BEGIN = """
+umask 077
+d=$(mktemp -d "${{TMPDIR:-/tmp}}/kvm-cpuid-lab.XXXXXX") || exit 1
+trap 'rm -rf "$d"' EXIT HUP INT TERM
+echo "folder $d"
+head -c {size} >"$d/supervisor" && [ "$(wc -c <"$d/supervisor")" = {size} ] || exit 1
+chmod 700 "$d/supervisor"
+trap - EXIT HUP INT TERM
+exec "$d/supervisor" keep "$d" {lock}
+"""
+
+
+class Supervisor:
+    """The keeper of one private folder. Usable from the moment it is made until `close`."""
+
+    def __init__(self, reach: Reach, program: Path, deadline: Deadline, lock: str = LOCK) -> None:
+        """Make the folder and wait for this job's turn on the machine.
+
+        `program` is the compiled supervisor, `lock` the name that only one supervisor on the machine holds. Raises
+        LabError where the machine lacks what is needed, LostVMError where the connection fails.
+        """
+        self._reach = reach
+        self._stopped = threading.Event()
+        data = program.read_bytes()
+        self._far = reach.open(_BEGIN.format(size=len(data), lock=shlex.quote(lock)))
+        self._lines = ChannelLines(self._far.socket, self._far.watch)
+        try:
+            self.folder = self._expect("folder ", deadline)
+            self._lines.send(data)
+            self._await_turn(deadline)
+        except LabError:
+            self.close()
+            raise
+
+    def _await_turn(self, deadline: Deadline) -> None:
+        answer = self._expect("", deadline)
+        # Nothing is sent before the first answer: a `head` may read more than it was told to, and lose what it read.
+        threading.Thread(target=self._tell_alive, daemon=True).start()
+        if answer == "waiting":
+            say(f"  .. {self._reach.name} is testing for another job; this job waits for its turn")
+            answer = self._expect("", deadline)
+        if answer != "ready":
+            raise LabError(f"{self._reach.name}: the supervisor said {answer!r} instead of 'ready'", self._far.stderr())
+
+    def _expect(self, prefix: str, deadline: Deadline) -> str:
+        """Return the rest of the next line; it must begin with `prefix`."""
+        try:
+            line = self._lines.recv_line(deadline.at)
+        except ClosedError as error:
+            raise self._far.lost() from error
+        if not line.startswith(prefix):
+            raise LabError(f"{self._reach.name}: instead of '{prefix.strip()}' the machine said {line!r}")
+        return line.removeprefix(prefix)
+
+    def put(self, name: str, data: bytes, deadline: Deadline, mode: int = 0o600) -> str:
+        """Write a file into the folder; return its path there."""
+        path = self.path(name)
+        quoted = shlex.quote(path)
+        self._reach.run(f"umask 077; cat >{quoted} && chmod {mode:o} {quoted}", deadline, given=data)
+        return path
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the folder."""
+        return f"{self.folder}/{name}"
+
+    def start(self, script: str, deadline: Deadline) -> None:
+        """Run a shell script in a network of its own, as the first process of all that the test starts."""
+        self.put("start", script.encode(), deadline)
+        self._far.socket.sendall(b"start\n")
+
+    def connect(self, name: str) -> FarProgram:
+        """Open a byte stream to a unix socket in the folder."""
+        words = [self.path("supervisor"), "connect", self.path(name)]
+        return self._reach.open(shlex.join(words))
+
+    def watch(self) -> None:
+        """Raise LostVMError where the supervisor or the connection to it is gone."""
+        self._far.watch()
+
+    def close(self) -> None:
+        """End everything in the folder, and the folder."""
+        self._stopped.set()
+        self._far.close()
+
+    def _tell_alive(self) -> None:
+        while not self._stopped.wait(ALIVE_SECONDS):
+            try:
+                self._far.socket.sendall(b"alive\n")
+            except OSError:
+                return
