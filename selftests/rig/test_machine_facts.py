@@ -1,0 +1,67 @@
+"""What a machine tells of itself, read from a stand-in's answer."""
+
+import pytest
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, UnsupportedError
+from cpuidlab.rig.machine_facts import ask
+from cpuidlab.rig.reach import Reach
+
+GOOD = {
+    "release": "6.1.0-9-amd64",
+    "version": "Linux version 6.1.27 (a@b) #1",
+    "machine": "x86_64",
+    "kvm": "there",
+    "kvm_opens": "yes",
+    "module": "kvm_amd",
+    "paging": "1",
+    "qemu": "/usr/bin/qemu-system-x86_64",
+    "user": "ann",
+    "root": "sudo",
+}
+
+
+def _machine(**other: str) -> Reach:
+    """A machine that answers the one question with these facts."""
+    lines = "".join(f"{name}={value}\n" for name, value in (GOOD | other).items())
+    return Reach("ssh://lab", ("sh", "-c", 'printf %s "$0"', lines))
+
+
+def _ask(reach: Reach) -> object:
+    return ask(reach, Deadline.after(10))
+
+
+@pytest.mark.parametrize(
+    ("module", "parameter", "paging"),
+    [("kvm_amd", "1", "npt"), ("kvm_amd", "0", "shadow"), ("kvm_intel", "Y", "ept"), ("kvm_intel", "N", "shadow")],
+)
+def test_paging_mode(module: str, parameter: str, paging: str) -> None:
+    facts = ask(_machine(module=module, paging=parameter), Deadline.after(10))
+    assert (facts.module, facts.paging, facts.sudo) == (module, paging, "sudo -n ")
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        ({"kvm": ""}, "it has no /dev/kvm"),
+        ({"kvm_opens": ""}, "ann may not open /dev/kvm: sudo usermod -aG kvm ann"),
+        ({"module": ""}, "neither kvm_amd nor kvm_intel is loaded"),
+        ({"qemu": ""}, "it has no QEMU"),
+        ({"machine": "aarch64"}, "it is a aarch64 machine"),
+    ],
+)
+def test_what_is_missing_is_one_line(missing: dict[str, str], line: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"ssh://lab: {line}"):
+        _ask(_machine(**missing))
+
+
+def test_a_silent_machine_is_a_lab_failure() -> None:
+    with pytest.raises(LabError, match="does not say what it is"):
+        _ask(Reach("ssh://lab", ("true",)))
+
+
+def test_this_machine_answers_the_question() -> None:
+    """The question itself is good shell: this machine has facts, or lacks something that is named."""
+    try:
+        assert ask(Reach("local"), Deadline.after(20)).release
+    except UnsupportedError as error:
+        assert "local: " in str(error)

@@ -1,0 +1,98 @@
+"""What a real machine is and can do: its kernel, how KVM pages there, its QEMU, and whether its log may be read."""
+
+from dataclasses import dataclass
+
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, UnsupportedError
+from cpuidlab.rig.reach import Reach
+
+# How each of KVM's two modules calls the parameter that chooses two-dimensional paging, and that paging mode.
+PAGING_PARAMETER = {"kvm_amd": "npt", "kvm_intel": "ept"}
+QEMUS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm", "qemu-kvm", "kvm")
+LOG_READERS = ("", "sudo -n ")  # from the least right to the most
+# What a reader would have to be allowed; each line is one way.
+ALLOW_LOG = "sudo sysctl kernel.dmesg_restrict=0, or a sudo rule that lets the user read /dev/kmsg without a password"
+
+# One line `name=value` for each fact; what is not there is an empty value.
+_ASK = f"""
+p() {{ echo "$1=$2"; }}
+p release "$(uname -r)"
+p version "$(cat /proc/version)"
+p machine "$(uname -m)"
+p node "$(uname -n)"
+p boot "$(cat /proc/sys/kernel/random/boot_id)"
+p user "$(id -un 2>/dev/null || id -u)"
+p kvm "$([ -e /dev/kvm ] && echo there)"
+p kvm_opens "$( (: <>/dev/kvm) 2>/dev/null && echo yes)"
+for module in {" ".join(PAGING_PARAMETER)}; do
+  [ -d /sys/module/$module ] && p module $module
+  for name in {" ".join(PAGING_PARAMETER.values())}; do
+    file=/sys/module/$module/parameters/$name
+    [ -r $file ] && p paging "$(cat $file)"
+  done
+done
+for qemu in {" ".join(QEMUS)}; do command -v $qemu >/dev/null 2>&1 && p qemu "$(command -v $qemu)" && break; done
+p qemu_version "$("$(command -v $qemu)" --version 2>/dev/null | sed -n 1p)"
+p root "$([ "$(id -u)" = 0 ] && echo yes || {{ sudo -n true 2>/dev/null && echo sudo; }})"
+"""
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """A real machine as it was found; empty values are what it does not have.
+
+    `module` is kvm_amd or kvm_intel, `paging` the mode that the module runs with now: npt, ept or shadow. `root` is
+    "yes", "sudo" (without a password) or empty.
+    """
+
+    name: str
+    release: str
+    version: str
+    node: str
+    boot: str
+    user: str
+    module: str
+    paging: str
+    qemu: str
+    qemu_version: str
+    root: str
+
+    @property
+    def sudo(self) -> str:
+        """What is put before a command that needs root."""
+        return "sudo -n " if self.root == "sudo" else ""
+
+
+def ask(reach: Reach, deadline: Deadline) -> MachineFacts:
+    """Ask a machine for its facts.
+
+    Raises UnsupportedError, in one line that says what is missing, where KVM or QEMU cannot be used there; LabError
+    where the machine does not answer.
+    """
+    text = reach.run(_ASK, deadline, check=False)
+    facts = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+    if not facts.get("release"):
+        raise LabError(f"{reach.name}: the machine does not say what it is", text)
+    lacking = _lacking(facts)
+    if lacking:
+        raise UnsupportedError(f"{reach.name}: {lacking}")
+    names = MachineFacts.__dataclass_fields__
+    known = {name: facts.get(name, "") for name in names} | {"name": reach.name, "paging": _paging(facts)}
+    return MachineFacts(**known)
+
+
+def _lacking(facts: dict[str, str]) -> str:
+    user = facts.get("user", "")
+    checks = (
+        (facts.get("machine") == "x86_64", f"it is a {facts.get('machine')} machine, and CPUID is x86's"),
+        (facts.get("kvm") == "there", "it has no /dev/kvm: load kvm_amd or kvm_intel, or allow nesting"),
+        (facts.get("kvm_opens") == "yes", f"{user} may not open /dev/kvm: sudo usermod -aG kvm {user}"),
+        (bool(facts.get("module")), "neither kvm_amd nor kvm_intel is loaded"),
+        (bool(facts.get("qemu")), f"it has no QEMU: none of {', '.join(QEMUS)} is there"),
+    )
+    return next((text for good, text in checks if not good), "")
+
+
+def _paging(facts: dict[str, str]) -> str:
+    on = facts.get("paging") in ("Y", "1")
+    return PAGING_PARAMETER[facts["module"]] if on else "shadow"
