@@ -89,7 +89,7 @@ class FakeLab:
         self.machines: list[FakeMachine] = []
         self.failures: list[LabError | None] = []
         self.saved = 0
-        self.host = FakeSsh({guest_config.CONSOLE: "LAB: guest up\r\n", "/dev/kmsg": "6,0,0,-;Linux\n"})
+        self.host = FakeSsh({guest_config.NESTED.console: "LAB: guest up\r\n", "/dev/kmsg": "6,0,0,-;Linux\n"})
         self.host.answers["[ -S "] = "up\n"
         self.guest = FakeSsh({"/proc/uptime": UPTIME, "/dev/kmsg": GUEST_LOG})
         self.logins: list[str] = []

@@ -10,7 +10,7 @@ from cpuidlab.rig.guest_config import PROFILES, Profile
 def words(profile: Profile) -> list[str]:
     """The words of QEMU's own command line."""
     text = profile.command()
-    return shlex.split(text[text.index("qemu-system-x86_64") : text.index(f">{guest_config.STDERR}")])
+    return shlex.split(text[text.index("qemu-system-x86_64") : text.index(f">{guest_config.NESTED.stderr}")])
 
 
 def option(profile: Profile, name: str) -> str:
@@ -42,11 +42,11 @@ def test_the_hook_is_in_qemu_alone_and_its_sockets_are_relayed() -> None:
     relays, _, rest = text.partition("(LD_PRELOAD=")
     assert rest.index("cpuidhook.so") < rest.index("qemu-system-x86_64")
     for port, path in (
-        (guest_config.QMP_PORT, guest_config.QMP_SOCKET),
-        (guest_config.HOOK_PORT, guest_config.HOOK_SOCKET),
+        (guest_config.QMP_PORT, guest_config.NESTED.qmp_socket),
+        (guest_config.HOOK_PORT, guest_config.NESTED.hook_socket),
     ):
         assert f"TCP-LISTEN:{port},bind=127.0.0.1,fork UNIX-CONNECT:{path}" in relays
-    assert f"CPUIDHOOK_SOCKET={guest_config.HOOK_SOCKET} CPUIDHOOK_LOG={guest_config.HOOK_LOG}" in rest
+    assert f"CPUIDHOOK_SOCKET={guest_config.NESTED.hook_socket} CPUIDHOOK_LOG={guest_config.NESTED.hook_log}" in rest
 
 
 def test_no_device_of_the_guest_is_reached_by_mmio() -> None:
@@ -57,5 +57,5 @@ def test_no_device_of_the_guest_is_reached_by_mmio() -> None:
 
 def test_how_qemu_ended_is_kept() -> None:
     text = PROFILES["small"].command()
-    assert f">{guest_config.STDERR} 2>&1" in text
-    assert f"echo $? >{guest_config.EXIT}" in text
+    assert f">{guest_config.NESTED.stderr} 2>&1" in text
+    assert f"echo $? >{guest_config.NESTED.exit}" in text

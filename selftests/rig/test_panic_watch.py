@@ -9,7 +9,7 @@ from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig import guest_config
 from cpuidlab.rig import rig as rig_module
 from cpuidlab.rig.panic import guest_panic
-from cpuidlab.rig.rig import Rig
+from cpuidlab.rig.nested_rig import NestedRig
 from fakemachine import FakeLab
 
 PANIC = "Kernel panic - not syncing: Fatal exception in interrupt"
@@ -29,9 +29,9 @@ def looks(lab: FakeLab) -> int:
 def test_a_panic_on_the_guests_console_ends_a_wait(lab: FakeLab) -> None:
     def answer() -> None:
         if looks(lab) == 2:
-            lab.host.files[guest_config.CONSOLE] = CONSOLE
+            lab.host.files[guest_config.NESTED.console] = CONSOLE
 
-    with Rig.start(lab.setup, Deadline.after(20)) as rig:
+    with NestedRig.start(lab.setup, Deadline.after(20)) as rig:
         rig.resume()
         with pytest.raises(LostVMError, match=f"^6.1-npt: the guest's console says: {PANIC}$"):
             wait_for("an answer that never comes", answer, rig.deadline, rig.watch)
@@ -41,15 +41,15 @@ def test_a_panic_on_the_guests_console_ends_a_wait(lab: FakeLab) -> None:
 
 def test_a_quick_answer_costs_no_look(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig_module, "PANIC_LOOK_SECONDS", 60.0)
-    with Rig.start(lab.setup, Deadline.after(20)) as rig:
+    with NestedRig.start(lab.setup, Deadline.after(20)) as rig:
         rig.resume()
         rig.watch()
         assert looks(lab) == 0
 
 
 def test_a_guest_that_is_stopped_is_not_looked_at(lab: FakeLab) -> None:
-    lab.host.files[guest_config.CONSOLE] = CONSOLE
-    with Rig.start(lab.setup, Deadline.after(20)) as rig:
+    lab.host.files[guest_config.NESTED.console] = CONSOLE
+    with NestedRig.start(lab.setup, Deadline.after(20)) as rig:
         rig.resume()
         rig.stop()
         rig.watch()
@@ -61,7 +61,7 @@ def test_a_silent_host_tells_of_no_panic_and_a_lost_host_is_lost() -> None:
         def fail(*_: object) -> str:
             raise failure
 
-        return guest_panic(SimpleNamespace(run=fail), Deadline.after(1))  # type: ignore[arg-type]
+        return guest_panic(SimpleNamespace(run=fail), "/console", Deadline.after(1))  # type: ignore[arg-type]
 
     assert panic_of(LabError("a program did not end in time")) is None
     with pytest.raises(LostVMError, match="the host is gone"):

@@ -3,15 +3,12 @@
 from cpuidlab.base.deadline import wait_for
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.kvm import kmsg
-from cpuidlab.rig import guest_config
 from cpuidlab.rig.console import UP, failed_boot
-from cpuidlab.rig.guest_config import Profile
+from cpuidlab.rig.guest_config import Layout, Profile
 from cpuidlab.rig.readout import read_files
 from cpuidlab.rig.rig import KMSG, TELL_SECONDS, GuestMark, Rig
 
 BOOT_LOOK_SECONDS = 0.5  # between two looks at a booting guest's console: each starts a program on the emulated host
-# Prints "up" where QEMU listens, what QEMU has printed where it has ended, nothing where it is still starting.
-_IS_UP = f"[ -S {guest_config.QMP_SOCKET} ] && echo up || [ ! -e {guest_config.EXIT} ] || cat {guest_config.STDERR}"
 
 
 def boot_host(rig: Rig) -> None:
@@ -25,8 +22,8 @@ def start_guest(rig: Rig, profile: Profile) -> None:
 
     Raises LostVMError, with what QEMU has printed, where QEMU ends at once.
     """
-    rig.host.run(profile.command(), rig.deadline)
-    printed = rig.wait("the guest's QEMU", lambda: rig.host.run(_IS_UP, rig.deadline).strip() or None)
+    rig.launch(profile)
+    printed = rig.wait("the guest's QEMU", lambda: rig.host.run(_is_up(rig.layout), rig.deadline).strip() or None)
     if printed != "up":
         last = printed.splitlines()[-1]
         raise LostVMError(f"the guest's QEMU ended at once on {rig.setup.name}: {last}", printed)
@@ -46,9 +43,14 @@ def run_guest(rig: Rig) -> None:
     rig.guest_mark = GuestMark(float(files["uptime"].split()[0]), kmsg.mark(kmsg.parse(files["log"])))
 
 
+def _is_up(layout: Layout) -> str:
+    """Return a command that prints "up" where QEMU listens, what QEMU has printed where it has ended, else nothing."""
+    return f"[ -S {layout.qmp_socket} ] && echo up || [ ! -e {layout.exit} ] || cat {layout.stderr}"
+
+
 def _guest_is_up(rig: Rig) -> bool | None:
     """Look whether the guest has booted, by its console. Raises LostVMError where it cannot boot."""
-    console = read_files(rig.host, {"console": guest_config.CONSOLE}, rig.deadline)["console"]
+    console = read_files(rig.host, {"console": rig.layout.console}, rig.deadline)["console"]
     failure = failed_boot(rig.setup.name, "guest", console)
     if failure:
         raise failure

@@ -1,20 +1,59 @@
 """The guests by name: the command line of their QEMU on the host, and where its sockets and files are there."""
 
+import shlex
 from dataclasses import dataclass
 
 GUEST_SSH_PORT = 2222
-QMP_SOCKET = "/run/qmp.sock"
-HOOK_SOCKET = "/run/hook.sock"
-QMP_PORT, HOOK_PORT = 4001, 4002  # of the host's loopback: a connection starts no login program on the host
-HOOK_LOG = "/run/hook.log"
-CONSOLE = "/run/guest.console"
-STDERR = "/run/guest.stderr"
-EXIT = "/run/guest.exit"
+QMP_PORT, HOOK_PORT = 4001, 4002  # of a nested host's loopback: a connection starts no login program on the host
 # For the kernels of host and guest. TCG translates a program anew for each address at which the program is mapped: with
 # random addresses that was a third of all translation in a test. IPv6 would look for routers, and there are none.
 QUICK_WORDS = "norandmaps ipv6.disable=1"
 # Devices use I/O ports and INTx, no MMIO: an MMIO exit can end the VM under TCG, see EXITINTINFO in docs/findings.md.
 _PORTS = "disable-modern=on,disable-legacy=off,vectors=0"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a host has a guest's kernel, its initramfs, the hook and QEMU, and the `folder` of all other files."""
+
+    folder: str
+    kernel: str
+    initrd: str
+    hook: str
+    qemu: str = "qemu-system-x86_64"
+
+    @property
+    def qmp_socket(self) -> str:
+        """The unix socket of QEMU's QMP."""
+        return f"{self.folder}/qmp.sock"
+
+    @property
+    def hook_socket(self) -> str:
+        """The unix socket of the hook."""
+        return f"{self.folder}/hook.sock"
+
+    @property
+    def hook_log(self) -> str:
+        """The file that the hook writes."""
+        return f"{self.folder}/hook.log"
+
+    @property
+    def console(self) -> str:
+        """The file with the guest's serial console."""
+        return f"{self.folder}/guest.console"
+
+    @property
+    def stderr(self) -> str:
+        """The file with all that QEMU prints."""
+        return f"{self.folder}/guest.stderr"
+
+    @property
+    def exit(self) -> str:
+        """The file with QEMU's exit code, once QEMU has ended."""
+        return f"{self.folder}/guest.exit"
+
+
+NESTED = Layout("/run", "/guest/vmlinuz", "/guest/initrd", "/lib/cpuidhook.so")  # on a nested host
 
 
 @dataclass(frozen=True)
@@ -28,25 +67,30 @@ class Profile:
     cpu: str = "host,host-phys-bits=on"
 
     def command(self) -> str:
-        """Return the shell command that starts this guest's QEMU on the host. Its vCPUs do not run yet (-S)."""
+        """Return the shell command that starts this guest's QEMU on a nested host. Its vCPUs do not run yet (-S)."""
+        relays = "".join(
+            f"socat TCP-LISTEN:{port},bind=127.0.0.1,fork UNIX-CONNECT:{path} >/dev/null 2>&1 </dev/null & "
+            for port, path in ((QMP_PORT, NESTED.qmp_socket), (HOOK_PORT, NESTED.hook_socket))
+        )
+        return relays + self.start_command(NESTED)
+
+    def start_command(self, layout: Layout) -> str:
+        """Return the shell command that starts this guest's QEMU in the background, with these files."""
         qemu = " ".join(
             (
-                "qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -S",
+                f"{shlex.quote(layout.qemu)} -nodefaults -no-user-config -display none -no-reboot -S",
                 f"-machine q35,accel=kvm -cpu {self.cpu} -m {self.memory_mib},slots=2,maxmem=8G",
                 f"-smp {self.vcpus},maxcpus={self.max_vcpus}",
-                "-kernel /guest/vmlinuz -initrd /guest/initrd",
+                f"-kernel {layout.kernel} -initrd {layout.initrd}",
                 f"-append 'console=ttyS0 quiet panic=-1 {QUICK_WORDS}'",
                 f"-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{GUEST_SSH_PORT}-:22",
                 f"-device virtio-net-pci,netdev=net,romfile=,{_PORTS} -device virtio-rng-pci,{_PORTS}",
-                f"-serial file:{CONSOLE} -qmp unix:{QMP_SOCKET},server=on,wait=off",
+                f"-serial file:{layout.console} -qmp unix:{layout.qmp_socket},server=on,wait=off",
             )
         )
-        hook = f"LD_PRELOAD=/lib/cpuidhook.so CPUIDHOOK_SOCKET={HOOK_SOCKET} CPUIDHOOK_LOG={HOOK_LOG}"
-        relays = "".join(
-            f"socat TCP-LISTEN:{port},bind=127.0.0.1,fork UNIX-CONNECT:{path} >/dev/null 2>&1 </dev/null & "
-            for port, path in ((QMP_PORT, QMP_SOCKET), (HOOK_PORT, HOOK_SOCKET))
-        )
-        return f"{relays}({hook} {qemu} >{STDERR} 2>&1 </dev/null; echo $? >{EXIT}) >/dev/null 2>&1 &"
+        socket_and_log = f"CPUIDHOOK_SOCKET={layout.hook_socket} CPUIDHOOK_LOG={layout.hook_log}"
+        hooked = f"LD_PRELOAD={layout.hook} {socket_and_log} {qemu}"
+        return f"({hooked} >{layout.stderr} 2>&1 </dev/null; echo $? >{layout.exit}) >/dev/null 2>&1 &"
 
 
 PROFILES = {

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from cpuidlab.base.deadline import Deadline
+from cpuidlab.kernels.kernel import Kernel
+from cpuidlab.rig.keys import Keys
+from cpuidlab.rig.ssh import Stream
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,74 @@ class Boot:
     cpu: str
 
 
-class HostMachine(Protocol):
-    """A machine with the kernel under test. It ends with the thread that started it.
+class HostSetup(Protocol):
+    """What is known of a host, and of the guest on it, before anything runs."""
 
-    Each way to start it is a constructor of its own. Every method raises LostVMError where the machine has ended.
-    """
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel under test."""
+
+    @property
+    def paging(self) -> str:
+        """The paging mode: npt, ept or shadow."""
+
+    @property
+    def guest_kernel(self) -> Kernel:
+        """The guest's kernel."""
+
+    @property
+    def keys(self) -> Keys:
+        """The SSH keys of the lab's own VMs."""
+
+    @property
+    def name(self) -> str:
+        """The host's name in messages and in the cache, such as `5.10+warning-npt`."""
+
+    @property
+    def accel(self) -> str:
+        """What carries the host, for the results."""
+
+    @property
+    def identity(self) -> str:
+        """Changes with whatever a result depends on beside the lab itself."""
+
+
+class HostShell(Protocol):
+    """What a rig uses of its host once it is in: programs there, and what listens there for the lab."""
+
+    def run(self, command: str, deadline: Deadline, check: bool = True) -> str:
+        """Run a shell command to its end, and return what it printed.
+
+        Raises LabError where the command does not end in time and, with `check`, where it fails.
+        """
+
+    def open_tcp(self, port: int, deadline: Deadline) -> Stream:
+        """Return a byte stream to a port of the host's loopback."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Machine(Protocol):
+    """A machine with the kernel under test. Every method raises LostVMError where the machine is gone."""
 
     name: str
+
+    def watch(self) -> None:
+        """Raise LostVMError if the machine has ended or cannot be reached, or its kernel has panicked."""
+
+    def console(self) -> str:
+        """Return everything that the machine has printed on its console, as far as the lab sees that."""
+
+    def stop(self) -> None:
+        """End what the lab has started: the machine itself where it is a VM of the lab's."""
+
+
+class HostMachine(Machine, Protocol):
+    """A virtual machine with the kernel under test. It ends with the thread that started it.
+
+    Each way to start it is a constructor of its own.
+    """
 
     @classmethod
     def start(cls, name: str, boot: Boot, deadline: Deadline) -> Self:
@@ -48,17 +112,8 @@ class HostMachine(Protocol):
     def connect(self, deadline: Deadline) -> socket.socket:
         """Return a byte stream to the host's SSH server."""
 
-    def watch(self) -> None:
-        """Raise LostVMError if the machine has ended, or its kernel has panicked or cannot boot."""
-
-    def console(self) -> str:
-        """Return everything that the host has printed on its serial console."""
-
     def snapshot(self, folder: Path, deadline: Deadline) -> None:
         """Save the machine into the new folder `folder`, and let it go on. The caller has closed its connections.
 
         Raises LabError where the machine cannot be saved before the deadline.
         """
-
-    def stop(self) -> None:
-        """End the machine, and wait for its end."""

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from cpuidlab.base.deadline import Deadline
+from cpuidlab.rig.host_machine import HostShell
 from cpuidlab.rig.ssh import Ssh
 
 
-def read_files(vm: Ssh, paths: Mapping[str, str], deadline: Deadline) -> dict[str, str]:
+def read_files(vm: Ssh | HostShell, paths: Mapping[str, str], deadline: Deadline) -> dict[str, str]:
     """Return the text of each file by its name in `paths`. A file that is not there is empty.
 
     Raises LabError where the VM does not answer.

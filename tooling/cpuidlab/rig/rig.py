@@ -1,12 +1,11 @@
 """A rig: a host with its guest, at one of three stages. `boot.py` brings a rig from one stage to the next."""
 
-import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -14,8 +13,8 @@ from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.kvm.hook import Hook
 from cpuidlab.rig import guest_config
-from cpuidlab.rig.host_config import Setup
-from cpuidlab.rig.host_machine import HostMachine
+from cpuidlab.rig.guest_config import Layout, Profile
+from cpuidlab.rig.host_machine import HostSetup, HostShell, Machine
 from cpuidlab.rig.login import log_in
 from cpuidlab.rig.panic import guest_panic
 from cpuidlab.rig.qmp import Qmp
@@ -25,14 +24,6 @@ from cpuidlab.rig.streams import ChannelLines, as_socket
 
 T = TypeVar("T")
 KMSG = "/dev/kmsg"
-_FILES = {
-    "host-log": KMSG,
-    "hook-log": guest_config.HOOK_LOG,
-    "guest-console": guest_config.CONSOLE,
-    "qemu-stderr": guest_config.STDERR,
-    "qemu-exit": guest_config.EXIT,
-}
-MARK = "guest-mark.json"  # in a snapshot
 PANIC_LOOK_SECONDS = 2.0  # between looks at a running guest's console: each starts a program on the emulated host
 TELL_SECONDS = 10.0  # kept back to see how things stand with a guest, or a program in it, that does not answer
 
@@ -63,55 +54,37 @@ class GuestMark:
 NO_MARK = GuestMark(0.0, -1)
 
 
-class Rig:
+class Rig(ABC):
     """A running host and, from GUEST_HELD on, its guest. A connection is opened when it is first needed."""
 
-    def __init__(self, setup: Setup, machine: HostMachine, deadline: Deadline) -> None:
-        """Take over a machine that runs. `deadline` is for everything that is done with the rig."""
+    def __init__(self, setup: HostSetup, machine: Machine, layout: Layout, deadline: Deadline) -> None:
+        """Take over a machine that runs, with a guest's files where `layout` says.
+
+        `deadline` is for everything that is done with the rig.
+        """
         self.setup = setup
         self.machine = machine
+        self.layout = layout
         self.deadline = deadline
         self.guest_mark = NO_MARK
         self._vcpus = Vcpus.STOPPED
         self._next_panic_look = 0.0  # by time.monotonic()
-        self._host: Ssh | None = None
         self._guest: Ssh | None = None
         self._qmp: Qmp | None = None
         self._hook: Hook | None = None
 
-    @classmethod
-    def start(cls, setup: Setup, deadline: Deadline) -> Self:
-        """Start the host cold. The rig is at no stage yet: its host boots."""
-        return cls(setup, setup.machine.start(f"host {setup.name}", setup.boot, deadline), deadline)
-
-    @classmethod
-    def restore(cls, setup: Setup, snapshot: Path, deadline: Deadline) -> Self:
-        """Start a copy of a saved rig. The copy cannot be saved again."""
-        return cls._restored(setup, setup.machine.restore, snapshot, deadline)
-
-    @classmethod
-    def restore_copy(cls, setup: Setup, snapshot: Path, deadline: Deadline) -> Self:
-        """Start a copy of a saved rig that can be saved again, for the next stage."""
-        return cls._restored(setup, setup.machine.restore_copy, snapshot, deadline)
-
-    @classmethod
-    def _restored(cls, setup: Setup, restore: Callable[..., HostMachine], snapshot: Path, deadline: Deadline) -> Self:
-        try:
-            machine = restore(f"host {setup.name}", setup.restored, snapshot, deadline)
-        except FileNotFoundError as error:
-            raise LabError(f"the snapshot {snapshot} is not whole; remove {snapshot.parent} and run again") from error
-        rig = cls(setup, machine, deadline)
-        if (snapshot / MARK).exists():
-            rig.guest_mark = GuestMark(**json.loads((snapshot / MARK).read_text()))
-        return rig
-
     @property
-    def host(self) -> Ssh:
-        """SSH to the host."""
-        if self._host is None:
-            connect = partial(self.machine.connect, self.deadline)
-            self._host = self._log_in("host", connect, self.deadline, self.machine.watch)
-        return self._host
+    @abstractmethod
+    def host(self) -> HostShell:
+        """Programs on the host, and what listens there for the lab."""
+
+    @abstractmethod
+    def launch(self, profile: Profile) -> None:
+        """Start the guest's QEMU on the host."""
+
+    @abstractmethod
+    def write_setting(self, path: str, value: str) -> None:
+        """Write a setting of the host's kernel, such as a module's parameter below /sys."""
 
     @property
     def guest(self) -> Ssh:
@@ -124,7 +97,7 @@ class Rig:
             self._guest.close()
             self._guest = None
         connect = partial(self.host.open_tcp, guest_config.GUEST_SSH_PORT, patience)
-        self._guest = self._log_in("guest", connect, patience, self.watch)
+        self._guest = self.log_in("guest", connect, patience, self.watch)
         return self._guest
 
     @property
@@ -148,7 +121,14 @@ class Rig:
 
         A file that is not there yet is empty.
         """
-        return read_files(self.host, _FILES, self.deadline)
+        paths = {
+            "host-log": KMSG,
+            "hook-log": self.layout.hook_log,
+            "guest-console": self.layout.console,
+            "qemu-stderr": self.layout.stderr,
+            "qemu-exit": self.layout.exit,
+        }
+        return read_files(self.host, paths, self.deadline)
 
     def wait(self, what: str, look: Callable[[], T | None]) -> T:
         """Wait for `look` within the rig's deadline, and watch the host's machine meanwhile."""
@@ -174,7 +154,7 @@ class Rig:
 
     def panic(self) -> str | None:
         """Return the line of the guest's console that tells of a panic; None where none is known of."""
-        return guest_panic(self.host, self.deadline)
+        return guest_panic(self.host, self.layout.console, self.deadline)
 
     def stop(self) -> None:
         """Stop the guest: no vCPU runs, so other threads may make their ioctls."""
@@ -187,18 +167,12 @@ class Rig:
         self._vcpus = Vcpus.RUNNING
         self._next_panic_look = time.monotonic() + PANIC_LOOK_SECONDS
 
-    def snapshot(self, folder: Path) -> None:
-        """Save the rig into the new folder `folder`, all connections closed, and let the rig go on."""
-        self.hang_up()
-        self.machine.snapshot(folder, self.deadline)
-        (folder / MARK).write_text(json.dumps(asdict(self.guest_mark)) + "\n")
-
     def hang_up(self) -> None:
         """Close every connection into the rig. The next use opens a new one."""
-        for connection in (self._guest, self._qmp, self._host):
+        for connection in (self._guest, self._qmp):
             if connection is not None:
                 connection.close()
-        self._guest = self._qmp = self._host = self._hook = None
+        self._guest = self._qmp = self._hook = None
 
     def close(self) -> None:
         """End the rig and everything in it."""
@@ -207,7 +181,8 @@ class Rig:
         finally:
             self.machine.stop()
 
-    def _log_in(self, who: str, connect: Callable[[], Stream], patience: Deadline, watch: Callable[[], None]) -> Ssh:
+    def log_in(self, who: str, connect: Callable[[], Stream], patience: Deadline, watch: Callable[[], None]) -> Ssh:
+        """Log in to the "host" or "guest". Raises LabError, with the end of the host's console, where that fails."""
         try:
             return log_in(who, self.setup.name, connect, self.setup.keys, patience=patience, watch=watch)
         except LostVMError:

@@ -24,6 +24,7 @@ from cpuidlab.rig.boot import boot_host, run_guest, start_guest
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.host_vm import RAM
+from cpuidlab.rig.nested_rig import NestedRig
 from cpuidlab.rig.rig import TELL_SECONDS, Rig, Stage
 
 BOOT_SECONDS = 120.0  # for one boot of a host or a guest, and for saving it
@@ -96,8 +97,8 @@ def open_rig(setup: Setup, stage: Stage, profile: str | Profile, deadline: Deadl
     """Return a running rig at that stage: restored from a snapshot or, with `cold`, booted from the beginning."""
     guest = profile if isinstance(profile, Profile) else PROFILES[profile]
     if not cold:
-        return Rig.restore(setup, restorable(setup, stage, guest), deadline)
-    rig = Rig.start(setup, deadline)
+        return NestedRig.restore(setup, restorable(setup, stage, guest), deadline)
+    rig = NestedRig.start(setup, deadline)
     try:
         for step in _steps(guest)[: _number(stage)]:
             step.reach(rig)
@@ -177,13 +178,13 @@ def _boot(setup: Setup, steps: Sequence[Step], name: str, folder: Path) -> None:
 def _boot_once(setup: Setup, steps: Sequence[Step], folder: Path, deadline: Deadline) -> None:
     """Bring a rig through the steps, and save it after each one."""
     before = _before(setup, steps[0], folder)
-    with Rig.restore_copy(setup, before, deadline) if before else Rig.start(setup, deadline) as rig:
+    with NestedRig.restore_copy(setup, before, deadline) if before else NestedRig.start(setup, deadline) as rig:
         for step in steps:
             step.reach(rig)
             _save(rig, folder / step.stage)
 
 
-def _save(rig: Rig, folder: Path) -> None:
+def _save(rig: NestedRig, folder: Path) -> None:
     """Save the rig until a copy can be restored, at most SAVES times.
 
     QEMU refuses to load a vCPU that was saved while it ran an L2 guest: cpu_post_load in target/i386/machine.c wants
@@ -192,7 +193,7 @@ def _save(rig: Rig, folder: Path) -> None:
     for attempt in range(1, SAVES + 1):
         rig.snapshot(folder)
         try:
-            Rig.restore(rig.setup, folder, rig.deadline).close()
+            NestedRig.restore(rig.setup, folder, rig.deadline).close()
         except LostVMError:
             if attempt == SAVES:
                 raise

@@ -12,8 +12,10 @@ from cpuidlab.base.deadline import POLL_SECONDS
 from cpuidlab.base.errors import ClosedError, LabError
 
 
-def as_socket(channel: Channel) -> socket.socket:
+def as_socket(channel: Channel | socket.socket) -> socket.socket:
     """Return a socket whose other end is `channel`: asyncio reads sockets only. When one closes, the other closes."""
+    if isinstance(channel, socket.socket):
+        return channel
     ours, theirs = socket.socketpair()
 
     def inward() -> None:

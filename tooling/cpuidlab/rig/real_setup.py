@@ -1,0 +1,107 @@
+"""What a job knows of a real machine before it tests there: its kernel as it runs, and what is brought to it."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from cpuidlab.base.artifacts import key_of
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import UsageError
+from cpuidlab.base.paths import GUESTS, TOOLING
+from cpuidlab.kernels.bzimage import Banner
+from cpuidlab.kernels.host_spec import HostSpec
+from cpuidlab.kernels.kernel import Kernel
+from cpuidlab.kernels.lookup import resolve
+from cpuidlab.rig import images
+from cpuidlab.rig.compiled import compiled
+from cpuidlab.rig.keys import Keys, lab_keys
+from cpuidlab.rig.machine_facts import MachineFacts, ask
+from cpuidlab.rig.reach import Reach
+from cpuidlab.rig.real_host import Cargo
+
+ASK_SECONDS = 30.0
+GUEST_KERNEL = "6.1"
+TWO_DIMENSIONAL = ("npt", "ept")  # one promise: the hardware walks by the host's rules
+
+
+@dataclass(frozen=True)
+class RealSetup:
+    """One real machine in one paging mode ("npt", "ept" or "shadow")."""
+
+    kernel: Kernel
+    paging: str
+    guest_kernel: Kernel
+    keys: Keys
+    reach: Reach
+    facts: MachineFacts
+
+    @property
+    def name(self) -> str:
+        """The host's name in messages, such as `local-npt`."""
+        return f"{self.kernel.label}-{self.paging}"
+
+    @property
+    def accel(self) -> str:
+        """What runs the guest: the machine's own KVM, with its module."""
+        return f"kvm ({self.facts.module.removeprefix('kvm_')})"
+
+    @property
+    def identity(self) -> str:
+        """Changes with the machine's kernel and with each of its boots."""
+        return key_of({"kernel": self.kernel.digest, "paging": self.paging, "keys": self.keys.digest})
+
+    @property
+    def mismatch(self) -> str:
+        """Why nothing can be tested in this paging mode now; empty where it can."""
+        if self.paging == self.facts.paging:
+            return ""
+        return f"{self.facts.name} runs {self.facts.module} with {self.facts.paging} paging, not with {self.paging}"
+
+    @cached_property
+    def cargo(self) -> Cargo:
+        """The files that are brought to the machine; made where the cache has none."""
+        return Cargo(
+            supervisor=compiled("supervisor", [TOOLING / "supervisor/supervisor.c"], "-static"),
+            readout=compiled("readout", [GUESTS / "readout.c"], "-static"),
+            hook=images.hook_library(),
+            kernel=self.guest_kernel.vmlinuz,
+            initrd=images.guest_image(self.guest_kernel, self.keys),
+        )
+
+
+@cache
+def real_setup(spec: HostSpec, paging: str) -> RealSetup:
+    """Ask a machine what it is, and return its setup; npt and ept both stand for the two-dimensional mode that it has.
+
+    Raises UnsupportedError where it cannot be tested, UsageError without ssh, LabError where it does not answer.
+    """
+    reach = _reach(spec)
+    facts = ask(reach, Deadline.after(ASK_SECONDS))
+    banner = Banner(facts.version.removeprefix("Linux version "))
+    if banner.release != facts.release:
+        raise UsageError(f"{reach.name}: /proc/version tells another release than uname: {facts.version}")
+    digest = key_of({"release": facts.release, "version": facts.version, "node": facts.node, "boot": facts.boot})
+    kernel = Kernel(spec.text, spec.label, facts.release, banner.version, "", Path(), Path(), digest)
+    two = next(mode for mode in TWO_DIMENSIONAL if mode == _two_dimensional(facts))
+    mode = two if paging in TWO_DIMENSIONAL else paging
+    return RealSetup(kernel, mode, resolve(GUEST_KERNEL), lab_keys(), reach, facts)
+
+
+def _two_dimensional(facts: MachineFacts) -> str:
+    return "ept" if facts.module == "kvm_intel" else "npt"
+
+
+@cache
+def _control_folder() -> Path:
+    """A private folder for ssh's control sockets. The job's own temporary folder, around it, goes with the job."""
+    return Path(tempfile.mkdtemp(prefix="ssh-"))
+
+
+def _reach(spec: HostSpec) -> Reach:
+    if spec.kind == "local":
+        return Reach("local")
+    if shutil.which("ssh") is None:
+        raise UsageError(f"host '{spec.text}' needs ssh, which is not installed: sudo apt-get install openssh-client")
+    return Reach.ssh(spec.location, _control_folder())
