@@ -160,7 +160,7 @@ def test_a_second_job_waits_for_its_turn(program: Path, supervisor: Supervisor, 
     waiting.join(deadline.left())
     assert second
     second[0].close()
-    assert not Path(second[0].folder).exists()
+    _await(lambda: not Path(second[0].folder).exists(), deadline)
 
 
 def test_no_room_is_one_clear_line(program: Path, deadline: Deadline) -> None:

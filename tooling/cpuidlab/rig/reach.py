@@ -107,6 +107,16 @@ class FarProgram:
                 raise UsageError(f"{words[0]} is not installed; 'make setup' installs what is needed") from error
         self.socket.settimeout(POLL_SECONDS)
 
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Send all of `data`, however long the way there takes. Raises LostVMError where the program ends."""
+        self.socket.settimeout(max(deadline.left(), POLL_SECONDS))
+        try:
+            self.socket.sendall(data)
+        except OSError as error:
+            raise self.lost() from error
+        finally:
+            self.socket.settimeout(POLL_SECONDS)
+
     def watch(self) -> None:
         """Raise LostVMError where the program has ended."""
         if self._process.poll() is not None:

@@ -45,7 +45,7 @@ class Supervisor:
         self._lines = ChannelLines(self._far.socket, self._far.watch)
         try:
             self.folder = self._expect("folder ", deadline)
-            self._lines.send(data)
+            self._far.send(data, deadline)
             self._await_turn(deadline)
         except LabError:
             self.close()
