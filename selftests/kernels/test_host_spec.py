@@ -21,7 +21,8 @@ from hypothesis import strategies as st
         ("tree:/odd name;", "tree", "tree:odd_name_"),
         ("image:bzImage,lib/modules/x", "image", "image:bzImage,lib/modules/x"),
         ("local", "local", "local"),
-        ("ssh://root@lab1:2222", "ssh", "ssh://root@lab1:2222"),
+        ("ssh://root@lab1:2222", "ssh", "ssh:lab1_2222"),
+        ("ssh://lab1", "ssh", "ssh:lab1"),
     ],
 )
 def test_spec_forms(text: str, kind: str, label: str) -> None:
@@ -29,7 +30,10 @@ def test_spec_forms(text: str, kind: str, label: str) -> None:
     assert (spec.kind, spec.label) == (kind, label)
 
 
-@pytest.mark.parametrize("text", ["", "5", "5.10+", "v5.10", "tree:", "image:a", "image:a,", "ssh://host", "5.10.1.2"])
+WRONG = ["", "5", "5.10+", "v5.10", "tree:", "image:a", "image:a,", "ssh://", "ssh://-oProxyCommand=x", "5.10.1.2"]
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_spec_that_is_none(text: str) -> None:
     with pytest.raises(UsageError, match="known forms"):
         host_spec.parse(text)

@@ -14,6 +14,7 @@ from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_machine import HostSetup
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import guest_snapshot, open_rig
 
@@ -23,17 +24,18 @@ SECONDS = 60.0
 PROBES = Kind("probes", cost=10)
 
 
-def probe(setup: Setup) -> Probe:
-    """Ask a thawed rig once, on vCPU 0 of a running guest; the answer is kept in the cache beside the rig it came from.
+def probe(setup: HostSetup) -> Probe:
+    """Ask a kernel once, on vCPU 0 of a running guest; the answer is kept in the cache.
 
-    Raises LabError where the rig fails.
+    It holds for the snapshot that it came from; on a real machine until that boots again. Raises LabError where the
+    rig fails.
     """
-    rig = guest_snapshot(setup, PROFILES[PROFILE])
-    folder = made(PROBES, setup.name, {"rig": rig.name}, lambda new: _ask_into(setup, new / "probe.json"))
+    rig = guest_snapshot(setup, PROFILES[PROFILE]).name if isinstance(setup, Setup) else setup.identity
+    folder = made(PROBES, setup.name, {"rig": rig}, lambda new: _ask_into(setup, new / "probe.json"))
     return Probe(**json.loads((folder / "probe.json").read_text()))
 
 
-def _ask_into(setup: Setup, file: Path) -> None:
+def _ask_into(setup: HostSetup, file: Path) -> None:
     with open_rig(setup, Stage.GUEST_READY, PROFILE, Deadline.after(SECONDS)) as rig:
         answer = ask(Guest(rig))
     file.write_text(json.dumps(asdict(answer)) + "\n")

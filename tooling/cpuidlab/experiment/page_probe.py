@@ -92,8 +92,8 @@ def add_memslot(guest: Guest) -> None:
 def drop_shadow_pages(guest: Guest) -> None:
     """Write the other value of nx_huge_pages on the host, which makes KVM drop the shadow pages of every VM."""
     path = "/sys/module/kvm/parameters/nx_huge_pages"
-    flip = f"[ $(cat {path}) = Y ] && echo 0 >{path} || echo 1 >{path}"
-    guest.rig.host.run(flip, guest.deadline)
+    is_on = guest.rig.host.run(f"cat {path}", guest.deadline).strip() == "Y"
+    guest.rig.write_setting(path, "0" if is_on else "1")
 
 
 def _could_read(answer: str) -> bool:

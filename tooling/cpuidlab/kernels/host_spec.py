@@ -9,10 +9,13 @@ from cpuidlab.base.errors import UsageError
 
 Kind = Literal["debian", "tree", "image", "local", "ssh"]
 
-FORMS = "5.10, 6.18.5, newest, 5.10+warning, 5.10+/path/to/any.patch, tree:DIR, image:BZIMAGE,MODULESDIR"
+FORMS = (
+    "5.10, 6.18.5, newest, 5.10+warning, 5.10+/path/to/any.patch, tree:DIR, image:BZIMAGE,MODULESDIR, "
+    "local, ssh://[user@]host[:port]"
+)
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 _UNSAFE = re.compile(r"[^\w.+-]", re.ASCII)  # in the name of a folder
-_SSH = re.compile(r"ssh://[^@/\s]+@[^@/:\s]+(:\d+)?")
+_SSH = re.compile(r"ssh://(?:[^@/:\s]+@)?(?P<host>(?!-)[^@/:\s,]+)(?P<port>:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class HostSpec:
         """Return the short name to show and to name folders with: of a patch or tree the last part of its path."""
         if self.kind == "tree":
             return f"tree:{_UNSAFE.sub('_', Path(self.location).name)[:40]}"
+        if self.kind == "ssh":
+            return f"ssh:{_UNSAFE.sub('_', self.location.removeprefix('ssh://').rpartition('@')[2])}"
         patch = Path(self.patch).stem if self.patch else None
         return f"{self.base}+{patch}" if patch else self.base or self.text
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cpuidlab.base.artifacts import key_of
 from cpuidlab.base.errors import UnsupportedError, UsageError
+from cpuidlab.kernels.host_spec import parse
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
 from cpuidlab.rig import images
@@ -15,8 +16,8 @@ from cpuidlab.rig.host_machine import Boot, HostMachine
 from cpuidlab.rig.host_vm import TcgMachine
 from cpuidlab.rig.keys import Keys, lab_keys
 from cpuidlab.rig.qemu_command import ACCEL, CPU, qemu_identity
+from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup, real_setup
 
-GUEST_KERNEL = "6.1"
 PAGINGS = {"npt": "1", "shadow": "0"}
 # init_on_free: freed pages are zero, so a snapshot is small
 WORDS = f"console=ttyS0 quiet oops=panic panic=-1 init_on_free=1 {QUICK_WORDS}"
@@ -85,12 +86,15 @@ class Setup:
 
 
 @cache
-def setup(host: str, paging: str) -> Setup:
+def setup(host: str, paging: str) -> Setup | RealSetup:
     """Return the setup for a host spec and a paging mode.
 
-    Raises UsageError where there is no such kernel or paging mode, UnsupportedError where this machine's QEMU cannot do
-    that paging mode, LabError where a kernel cannot be fetched or built.
+    Raises UsageError where there is no such kernel or paging mode, UnsupportedError where this machine's QEMU, or the
+    real machine that the spec names, cannot do that, LabError where a kernel cannot be fetched or built.
     """
+    spec = parse(host)
+    if spec.kind in ("local", "ssh"):
+        return real_setup(spec, paging)
     if paging not in PAGINGS:
         raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")
     lacking = lack(paging)

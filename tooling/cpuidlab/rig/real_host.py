@@ -23,7 +23,7 @@ _SOCKETS = {GUEST_SSH_PORT: "guest.sock", QMP_PORT: "qmp.sock", HOOK_PORT: "hook
 
 @dataclass(frozen=True)
 class Cargo:
-    """What is brought to the machine for each test: files of this machine."""
+    """What is brought to the machine for each test: files of this machine. The initramfs is packed by gzip."""
 
     supervisor: Path
     readout: Path
@@ -71,8 +71,8 @@ class RealHost:
         self._supervisor.put("readout", cargo.readout.read_bytes(), deadline, 0o700)
         self._supervisor.put("cpuidhook.so", cargo.hook.read_bytes(), deadline, 0o700)
         self._check_hook(deadline)
-        for name, file in (("vmlinuz", cargo.kernel), ("initrd", cargo.initrd)):
-            self._supervisor.put(name, file.read_bytes(), deadline)
+        self._supervisor.put("vmlinuz", cargo.kernel.read_bytes(), deadline)
+        self._supervisor.put("initrd", cargo.initrd.read_bytes(), deadline, unpack="gunzip -c")
         self._log_reader = next((way for way in LOG_READERS if self._can_read_log(way, deadline)), None)
 
     def _check_hook(self, deadline: Deadline) -> None:

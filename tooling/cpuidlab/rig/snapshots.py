@@ -23,8 +23,11 @@ from cpuidlab.rig import ram_delta
 from cpuidlab.rig.boot import boot_host, run_guest, start_guest
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_machine import HostSetup
 from cpuidlab.rig.host_vm import RAM
 from cpuidlab.rig.nested_rig import NestedRig
+from cpuidlab.rig.real_rig import open_real_rig
+from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import TELL_SECONDS, Rig, Stage
 
 BOOT_SECONDS = 120.0  # for one boot of a host or a guest, and for saving it
@@ -93,9 +96,21 @@ def restorable(setup: Setup, stage: Stage, profile: Profile) -> Path:
     return _unpacked(f"{setup.name}-{profile.name}-{stage}", setup, [_kept_host(setup), *kept])
 
 
-def open_rig(setup: Setup, stage: Stage, profile: str | Profile, deadline: Deadline, cold: bool = False) -> Rig:
-    """Return a running rig at that stage: restored from a snapshot or, with `cold`, booted from the beginning."""
+def open_rig(setup: HostSetup, stage: Stage, profile: str | Profile, deadline: Deadline, cold: bool = False) -> Rig:
+    """Return a running rig at that stage.
+
+    A nested rig is restored from a snapshot or, with `cold`, booted from the beginning. On a real machine the guest
+    boots each time, and `deadline` begins when it is this job's turn there. Raises UnsupportedError where a real
+    machine cannot do what the setup says.
+    """
     guest = profile if isinstance(profile, Profile) else PROFILES[profile]
+    if isinstance(setup, RealSetup):
+        return open_real_rig(setup, stage, guest, deadline.left())
+    assert isinstance(setup, Setup)  # noqa: S101  there are two kinds
+    return _open_nested(setup, stage, guest, deadline, cold)
+
+
+def _open_nested(setup: Setup, stage: Stage, guest: Profile, deadline: Deadline, cold: bool) -> NestedRig:
     if not cold:
         return NestedRig.restore(setup, restorable(setup, stage, guest), deadline)
     rig = NestedRig.start(setup, deadline)

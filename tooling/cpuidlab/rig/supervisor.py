@@ -71,11 +71,11 @@ class Supervisor:
             raise LabError(f"{self._reach.name}: instead of '{prefix.strip()}' the machine said {line!r}")
         return line.removeprefix(prefix)
 
-    def put(self, name: str, data: bytes, deadline: Deadline, mode: int = 0o600) -> str:
-        """Write a file into the folder; return its path there."""
+    def put(self, name: str, data: bytes, deadline: Deadline, mode: int = 0o600, unpack: str = "cat") -> str:
+        """Write a file into the folder, what `unpack` makes of `data` there; return the file's path."""
         path = self.path(name)
         quoted = shlex.quote(path)
-        self._reach.run(f"umask 077; cat >{quoted} && chmod {mode:o} {quoted}", deadline, given=data)
+        self._reach.run(f"umask 077; {unpack} >{quoted} && chmod {mode:o} {quoted}", deadline, given=data)
         return path
 
     def path(self, name: str) -> str:
