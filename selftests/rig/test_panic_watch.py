@@ -8,8 +8,8 @@ from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig import guest_config
 from cpuidlab.rig import rig as rig_module
-from cpuidlab.rig.panic import guest_panic
 from cpuidlab.rig.nested_rig import NestedRig
+from cpuidlab.rig.panic import guest_panic
 from fakemachine import FakeLab
 
 PANIC = "Kernel panic - not syncing: Fatal exception in interrupt"

@@ -23,7 +23,7 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
     """A class of tests that each state one promise by `promise`. The docstring of a test is the promise in words, with
     the commit."""
 
-    timeout = 300  # Avocado's own, in seconds; each test's deadline comes long before
+    timeout = 900  # Avocado's own, in seconds; each test's deadline comes long before
     route = "hook"
 
     def setUp(self) -> None:

@@ -22,7 +22,8 @@ from cpuidlab.rig import host_config
 from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.guest_module import HEADERS
-from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_config import AnySetup, Setup
+from cpuidlab.rig.real_setup import GUEST_KERNEL, TWO_DIMENSIONAL
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 # MB as seen in 2026: a kernel's packages had 21 to 37, its source 122 to 167, what a module is built with 13, the list
@@ -95,16 +96,16 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     specs = all_hosts.expand(plan.split_hosts(hosts))
     asked = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
     pagings = tuple(mode for mode in asked if not lack(mode))
-    if not (specs and pagings and set(asked) <= set(host_config.PAGINGS)):
+    if not (specs and pagings and set(asked) <= {*host_config.PAGINGS, *TWO_DIMENSIONAL}):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]
-    bases = dict.fromkeys([*(spec.base for spec in parsed if spec.base), host_config.GUEST_KERNEL])
+    bases = dict.fromkeys([*(spec.base for spec in parsed if spec.base), GUEST_KERNEL])
     kernels = {base: lookup.known(base) for base in bases}
     lacking = tuple(base for base, kernel in kernels.items() if kernel is None)
     patched = [spec for spec in parsed if spec.patch]
     unbuilt = [spec for spec in patched if kernels[spec.base] is None or not _is_built(spec.text, pagings[0])]
     sources = tuple(base for base in dict.fromkeys(spec.base for spec in unbuilt) if not _holds(TREES, kernels[base]))
-    headers = not _holds(HEADERS, kernels[host_config.GUEST_KERNEL])
+    headers = not _holds(HEADERS, kernels[GUEST_KERNEL])
     lists = {row.suite.name: row for base in lacking for row in _rows(base)}
     return Outlook(
         hosts=specs, pagings=pagings, tests=tests, cold=cold, kernels=lacking, sources=sources, patched=len(unbuilt),
@@ -114,8 +115,10 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     )  # fmt: skip
 
 
-def rigs_to_make(setup: Setup) -> int:
-    """Return how many of a host's rigs are not in the cache."""
+def rigs_to_make(setup: AnySetup) -> int:
+    """Return how many of a host's rigs are not in the cache; a real machine has none."""
+    if not isinstance(setup, Setup):
+        return 0
     if not _is_there(partial(host_snapshot, setup)):
         return RIGS
     return sum(not _is_there(partial(guest_snapshot, setup, profile)) for profile in PROFILES.values())
@@ -179,7 +182,9 @@ def _is_there(find: Callable[[], object]) -> bool:
 def _rigs_at(spec: str, mode: str) -> int:
     """Return how many rigs one host needs: all of them where its kernel is not here, or where that is unknown."""
     parsed = host_spec.parse(spec)
-    if any(lookup.known(base) is None for base in (parsed.base, host_config.GUEST_KERNEL) if base):
+    if host_spec.is_real(spec):  # nobody asks the machine for an estimate
+        return 0
+    if any(lookup.known(base) is None for base in (parsed.base, GUEST_KERNEL) if base):
         return RIGS
     if not _is_built(spec, mode):
         return RIGS

@@ -13,10 +13,11 @@ from cpuidlab.base.progress import say
 from cpuidlab.experiment.ask_kernel import probe
 from cpuidlab.judge import eras, prediction
 from cpuidlab.judge.prediction import Prediction, predicted
-from cpuidlab.kernels.host_spec import parse
+from cpuidlab.kernels.host_spec import is_real, parse
 from cpuidlab.report.cell import Place
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.host_config import PAGINGS, Setup, setup
+from cpuidlab.rig.host_config import PAGINGS, AnySetup, setup
+from cpuidlab.rig.real_setup import TWO_DIMENSIONAL, RealSetup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 
@@ -24,7 +25,7 @@ from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 class Variant:
     """One host in one paging mode, and what it is predicted to promise. `host` is the spec as the user wrote it."""
 
-    setup: Setup
+    setup: AnySetup
     host: str
     prediction: Prediction
 
@@ -57,7 +58,7 @@ class Plan:
         """Return the columns of the matrix."""
         return tuple(variant.place for variant in self.variants)
 
-    def at(self, place: Place) -> Setup | None:
+    def at(self, place: Place) -> AnySetup | None:
         """Return the setup that is tested at that place."""
         return next((variant.setup for variant in self.variants if variant.place == place), None)
 
@@ -75,9 +76,10 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
     for spec in asked:
         if spec != all_hosts.ALL:
             parse(spec)
-    unknown = [mode for mode in pagings if mode not in PAGINGS]
+    known = dict.fromkeys([*PAGINGS, *TWO_DIMENSIONAL])
+    unknown = [mode for mode in pagings if mode not in known]
     if unknown:
-        raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {' and '.join(PAGINGS)}")
+        raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {', '.join(known)}")
     table = str(Path(table).expanduser().resolve()) if table else ""
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     specs = all_hosts.expand(asked)
@@ -107,6 +109,8 @@ def _found(
                 place = setup(spec, mode)
                 _add(found, [Variant(place, spec, predicted(place.kernel, chosen[spec], table))])
             except UnsupportedError as error:
+                if is_real(spec):
+                    raise
                 leave_out(f"--paging {mode}", error)
             except LabError as error:
                 if spec in asked:
@@ -156,8 +160,11 @@ def prepare(job: Plan) -> Ahead:
     return making
 
 
-def _works(setup: Setup, cold: bool) -> Iterator[Work]:
+def _works(setup: AnySetup, cold: bool) -> Iterator[Work]:
     """Yield what must be made for one host in one paging mode, in this order."""
+    if isinstance(setup, RealSetup):
+        yield lambda: setup.cargo
+        return
     if cold:
         yield lambda: setup.boot
         return

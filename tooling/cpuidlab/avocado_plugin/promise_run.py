@@ -7,10 +7,10 @@ from pathlib import Path
 from cpuidlab.avocado_plugin import cell_file
 from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.experiment import evidence
 from cpuidlab.experiment.ask_kernel import probe
-from cpuidlab.experiment.facts import facts_of
+from cpuidlab.experiment.facts import Facts, facts_of
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import Observation, to_json
 from cpuidlab.experiment.observe import Look, look_last
@@ -19,7 +19,8 @@ from cpuidlab.judge.prediction import Prediction
 from cpuidlab.judge.probed_era import probed_era
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.report.cell import Cell
-from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.host_config import setup
+from cpuidlab.rig.host_machine import HostSetup
 from cpuidlab.rig.snapshots import open_rig
 
 THAWED_SECONDS = 120.0
@@ -40,7 +41,7 @@ class PromiseRun:
         self._variant = variant
         self._folder = folder
         self._rerun = test.command(variant)
-        self._setup: Setup | None = None
+        self._setup: HostSetup | None = None
         self._prediction: Prediction | None = None
         self._probed: Era | None = None
         self._observation: Observation | None = None
@@ -59,14 +60,14 @@ class PromiseRun:
             place, prediction = self._set_up()
             self._observation = self._observe(place, story)
             return self._judge(place, prediction, self._observation)
-        except LackError as error:
+        except (LackError, UnsupportedError) as error:
             return Judgement(Verdict.SKIP, str(error))
         except LabError as error:
             return Judgement(Verdict.ERROR, str(error), error.evidence)
         except UsageError as error:  # the user's words were good before the job began
             return Judgement(Verdict.ERROR, str(error))
 
-    def _set_up(self) -> tuple[Setup, Prediction]:
+    def _set_up(self) -> tuple[HostSetup, Prediction]:
         place = setup(self._variant.host, self._variant.paging)
         self._setup = place
         if self._variant.kernel and self._variant.kernel != place.kernel.digest:
@@ -74,11 +75,11 @@ class PromiseRun:
         self._prediction = self._variant.prediction(place)
         return place, self._prediction
 
-    def _observe(self, place: Setup, story: Callable[[Guest], None]) -> Observation:
+    def _observe(self, place: HostSetup, story: Callable[[Guest], None]) -> Observation:
         """Tell the story on a fresh rig, look at everything, and keep the evidence. LackError where it cannot be told
         on this CPU."""
         cold, stated = self._variant.cold, self._stated
-        deadline = Deadline.after(COLD_SECONDS if cold else THAWED_SECONDS)
+        deadline = Deadline.after(COLD_SECONDS if cold or place.boots_guests else THAWED_SECONDS)
         with open_rig(place, stated.stage, stated.profile, deadline, cold) as rig:
             guest = Guest(rig)
             look = Look(guest)
@@ -94,10 +95,14 @@ class PromiseRun:
                 raise
             finally:
                 self._save(evidence.files(guest, look) | {"host-console.txt": rig.machine.console()})
+        settings = rig.settings_text()
+        if settings:
+            self._save({"settings.txt": settings})
         return observation
 
-    def _judge(self, place: Setup, prediction: Prediction, observation: Observation) -> Judgement:
-        self._probed = None if self._variant.cold else probed_era(probe(place), prediction.era)
+    def _judge(self, place: HostSetup, prediction: Prediction, observation: Observation) -> Judgement:
+        can_probe = not (self._variant.cold or observation.log_refused)
+        self._probed = probed_era(probe(place), prediction.era) if can_probe else None
         promise = self._stated.in_paging(self._variant.paging)
         judgement = judge(
             promise, prediction.era, self._probed, observation, promise=self._test.text, rerun=self._rerun
@@ -127,8 +132,14 @@ class PromiseRun:
             accel=self._setup.accel if self._setup else "",
             predicted=self._prediction.era.name if self._prediction else "",
             probed=self._probed.name if self._probed and judged else "",
-            facts=facts_of(self._observation) if self._observation else None,
+            facts=self._facts(),
             verdict=judgement.verdict,
             reason=judgement.reason,
             evidence="",
         )
+
+    def _facts(self) -> Facts | None:
+        """Return what was seen; None where a part of it could not be seen, for a cell would then say too much."""
+        if self._observation is None or self._observation.log_refused:
+            return None
+        return facts_of(self._observation)

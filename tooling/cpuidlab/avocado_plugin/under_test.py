@@ -7,7 +7,8 @@ from pathlib import Path
 from cpuidlab.judge.eras import era
 from cpuidlab.judge.expectations import Promise
 from cpuidlab.judge.prediction import NAMED, Prediction, predicted
-from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_machine import HostSetup
+from cpuidlab.rig.real_setup import TWO_DIMENSIONAL
 from cpuidlab.rig.rig import Stage
 
 
@@ -27,7 +28,7 @@ class RunVariant:
     eras: str = ""
     kernel: str = ""
 
-    def prediction(self, place: Setup) -> Prediction:
+    def prediction(self, place: HostSetup) -> Prediction:
         """What the host is predicted to promise: as the job says, else as the kernel's version says."""
         if self.era:
             return Prediction(era(self.era), self.era_source)
@@ -50,7 +51,7 @@ class PromiseUnderTest:
 
     def in_paging(self, paging: str) -> Promise:
         """What each era promises in that paging mode."""
-        promise = self.npt if self.npt and paging == "npt" else self.promise
+        promise = self.npt if self.npt and paging in TWO_DIMENSIONAL else self.promise
         return lambda of: replace(promise(of), calls=self.calls)
 
 

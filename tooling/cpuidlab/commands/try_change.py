@@ -22,7 +22,8 @@ from cpuidlab.judge.probed_era import probed_era
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.kvm import changes, cpuid
 from cpuidlab.rig.guest_config import PROFILES, Profile
-from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.host_config import setup
+from cpuidlab.rig.host_machine import HostSetup
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import open_rig
 
@@ -77,7 +78,7 @@ def run(trial: Trial) -> int:
     return BROKEN if judgement.verdict is Verdict.FAIL else OK
 
 
-def _try(trial: Trial, place: Setup) -> tuple[Promise, Observation]:
+def _try(trial: Trial, place: HostSetup) -> tuple[Promise, Observation]:
     """Make the change on a rig, and return what is promised and what was seen."""
     with open_rig(place, Stage.GUEST_READY, trial.profile, Deadline.after(SECONDS), trial.cold) as rig:
         guest = Guest(rig)
@@ -120,7 +121,7 @@ def promise_of(change: str, profile: Profile) -> Promise:
     return expect
 
 
-def _judge(trial: Trial, place: Setup, era: Era, promise: Promise, seen: Observation) -> Judgement:
+def _judge(trial: Trial, place: HostSetup, era: Era, promise: Promise, seen: Observation) -> Judgement:
     """Judge; the kernel is probed only where it is not what its era predicts, to find out whether it is a later one."""
     text = f"{trial.change or 'the same CPUID'} after KVM_RUN"
     judgement = judge(promise, era, None, seen, promise=text, rerun=trial.command)

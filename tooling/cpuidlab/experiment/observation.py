@@ -56,7 +56,7 @@ class Observation:
 
     `answers` is empty where a test called nothing by itself; `sweep_calls` is how many calls of sweeps KVM accepted.
     `model` and `guest` are None where nobody was to look, and where the guest had ended before. `unseen` says why
-    nobody could look at the guest.
+    nobody could look at the guest, `log_refused` why nobody could read the host's log.
     """
 
     answers: tuple[VcpuAnswer, ...]
@@ -67,6 +67,7 @@ class Observation:
     notes: tuple[Note, ...] = ()
     sweep_calls: int = 0
     unseen: Unseen | None = None
+    log_refused: str = ""
 
     @property
     def accepted_calls(self) -> int:
@@ -129,4 +130,5 @@ def _observation(data: dict[str, Any]) -> Observation:
         notes=tuple(Note(note) for note in data["notes"]),
         sweep_calls=data.get("sweep_calls", 0),
         unseen=Unseen(**unseen) if unseen else None,
+        log_refused=data.get("log_refused", ""),
     )

@@ -129,7 +129,11 @@ class Look:
             notes=tuple(self._guest.notes),
             sweep_calls=sum((event.accepted or 0) + (event.restored or 0) for event in logs.sweeps),
             unseen=self.guest_look if isinstance(self.guest_look, Unseen) else None,
+            log_refused=self._rig.log_refused,
         )
+        foreign = self._rig.foreign_line(observation.host_log)
+        if foreign:
+            raise LabError(f'another VM on the host logged "{foreign}", so the log does not tell of this test alone')
         agree(observation, [(event.vcpu or 0, event.word) for event in logs.sets], swept=bool(logs.sweeps))
         return observation
 

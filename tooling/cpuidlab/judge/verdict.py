@@ -45,11 +45,13 @@ def judge(
 
     `expect` says what an era promises for this test, `promise` is that promise in words, `rerun` the command that runs
     just this test again. A broken promise is told even where something was not seen. Nothing else is said then: the
-    judgement is an ERROR.
+    judgement is an ERROR. Where the host's log could not be read it is a SKIP, for each promise is about the log too.
     """
     judgement = _judge(expect, predicted, probed, observation, promise=promise, rerun=rerun)
     if observation.unseen and judgement.verdict is not Verdict.FAIL:
         return Judgement(Verdict.ERROR, observation.unseen.why, observation.unseen.evidence)
+    if observation.log_refused and judgement.verdict not in (Verdict.FAIL, Verdict.ERROR):
+        return Judgement(Verdict.SKIP, f"all but the host's log is as promised: {observation.log_refused}")
     return judgement
 
 

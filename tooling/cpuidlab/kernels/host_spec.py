@@ -56,6 +56,11 @@ def parse(text: str) -> HostSpec:
     return spec
 
 
+def is_real(text: str) -> bool:
+    """Tell whether a host spec names a real machine, which the lab does not boot."""
+    return parse(text).kind in ("local", "ssh")
+
+
 def _parse_debian(text: str) -> HostSpec | None:
     base, plus, patch = text.partition("+")
     if not (_VERSION.fullmatch(base) or base == "newest") or (plus and not patch):

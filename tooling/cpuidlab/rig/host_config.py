@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 from cpuidlab.base.artifacts import key_of
 from cpuidlab.base.errors import UnsupportedError, UsageError
-from cpuidlab.kernels.host_spec import parse
+from cpuidlab.kernels.host_spec import is_real, parse
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
 from cpuidlab.rig import images
@@ -42,6 +43,11 @@ class Setup:
     def accel(self) -> str:
         """The accelerator of the machine that carries the host."""
         return ACCEL
+
+    @property
+    def boots_guests(self) -> bool:
+        """Tell whether the guest boots for each test: here each test restores a snapshot."""
+        return False
 
     @property
     def machine(self) -> type[HostMachine]:
@@ -85,16 +91,18 @@ class Setup:
         }
 
 
+AnySetup: TypeAlias = Setup | RealSetup
+
+
 @cache
-def setup(host: str, paging: str) -> Setup | RealSetup:
+def setup(host: str, paging: str) -> AnySetup:
     """Return the setup for a host spec and a paging mode.
 
     Raises UsageError where there is no such kernel or paging mode, UnsupportedError where this machine's QEMU, or the
     real machine that the spec names, cannot do that, LabError where a kernel cannot be fetched or built.
     """
-    spec = parse(host)
-    if spec.kind in ("local", "ssh"):
-        return real_setup(spec, paging)
+    if is_real(host):
+        return real_setup(parse(host), paging)
     if paging not in PAGINGS:
         raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")
     lacking = lack(paging)

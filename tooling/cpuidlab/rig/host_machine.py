@@ -52,6 +52,10 @@ class HostSetup(Protocol):
         """What carries the host, for the results."""
 
     @property
+    def boots_guests(self) -> bool:
+        """Tell whether the guest boots for each test, for no snapshot can be restored."""
+
+    @property
     def identity(self) -> str:
         """Changes with whatever a result depends on beside the lab itself."""
 

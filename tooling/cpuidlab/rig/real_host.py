@@ -139,6 +139,12 @@ class RealHost:
         write = f"echo {shlex.quote(value)} >{shlex.quote(path)}"
         return f"{self.facts.sudo}sh -c {shlex.quote(write)}"
 
+    def threads(self, deadline: Deadline) -> set[int]:
+        """Return the numbers of all threads of the test's processes there, by the machine's own count."""
+        mine = shlex.quote(self.layout.folder)
+        command = f"for p in /proc/[0-9]*; do grep -q {mine} $p/cmdline && ls $p/task; done 2>/dev/null"
+        return {int(word) for word in self._reach.run(command, deadline, check=False).split()}
+
     def settings_text(self, deadline: Deadline) -> str:
         """Say, after `stop`, which settings were changed and that they are back.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import key_of, made
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import UsageError
@@ -22,6 +23,7 @@ from cpuidlab.rig.machine_facts import PAGING_PARAMETER, MachineFacts, ask
 from cpuidlab.rig.reach import Reach
 from cpuidlab.rig.real_host import Cargo
 
+PACKED = Kind("packed", cost=5)  # a guest's image as it is brought to a real machine
 ASK_SECONDS = 30.0
 GUEST_KERNEL = "6.1"
 TWO_DIMENSIONAL = ("npt", "ept")  # one promise: the hardware walks by the host's rules
@@ -47,6 +49,11 @@ class RealSetup:
     def accel(self) -> str:
         """What runs the guest: the machine's own KVM, with its module."""
         return f"kvm ({self.facts.module.removeprefix('kvm_')})"
+
+    @property
+    def boots_guests(self) -> bool:
+        """Tell whether the guest boots for each test: a machine of the user's is never restored."""
+        return True
 
     @property
     def identity(self) -> str:
@@ -79,7 +86,7 @@ def _packed(image: Path) -> Path:
         with gzip.open(folder / "initrd.gz", "wb", compresslevel=1) as packed:
             packed.write(image.read_bytes())
 
-    return made("packed", "guest", {"image": image.parent.name}, pack) / "initrd.gz"
+    return made(PACKED, "guest", {"image": image.parent.name}, pack) / "initrd.gz"
 
 
 @cache

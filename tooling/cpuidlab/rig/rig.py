@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.kvm.hook import Hook
+from cpuidlab.kvm.kmsg import Record
 from cpuidlab.rig import guest_config
 from cpuidlab.rig.guest_config import Layout, Profile
 from cpuidlab.rig.host_machine import HostSetup, HostShell, Machine
@@ -72,6 +73,16 @@ class Rig(ABC):
         self._guest: Ssh | None = None
         self._qmp: Qmp | None = None
         self._hook: Hook | None = None
+
+    log_refused = ""  # why the host's kernel log cannot be read
+
+    def settings_text(self) -> str:
+        """Say, after `close`, which settings of a real machine were changed and that they are back."""
+        return ""
+
+    def foreign_line(self, log: Sequence[Record]) -> str | None:
+        """Return a line of the log that another VM on the host caused; nobody else is on a host of the lab's own."""
+        return None
 
     @property
     @abstractmethod
