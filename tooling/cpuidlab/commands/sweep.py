@@ -19,7 +19,7 @@ from cpuidlab.report import sweep_map, sweep_page, sweep_text
 from cpuidlab.report.observation_lines import guest_lines
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.rig.guest_config import PROFILES, Profile
-from cpuidlab.rig.host_config import Setup
+from cpuidlab.rig.host_config import AnySetup, Setup
 from cpuidlab.rig.qemu_command import CPU, SVM
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import guest_snapshot, open_rig
@@ -37,15 +37,14 @@ def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) ->
     """
     variants = plan(hosts, paging).variants
     profile = guest(cpu)
-    setups = [variant.setup for variant in variants]
-    if host_cpu:
-        setups = [replace(one, cpu=carrier_cpu(host_cpu)) for one in setups]
+    setups = [variant.setup if not host_cpu else _on_cpu(variant.setup, host_cpu) for variant in variants]
     maps: list[Map] = []
     failures: list[LabError] = []
 
-    def freeze(one: Setup) -> None:
+    def freeze(one: AnySetup) -> None:
         with suppress(LabError):  # its sweep comes to the same, and says so
-            guest_snapshot(one, profile)
+            if isinstance(one, Setup):
+                guest_snapshot(one, profile)
 
     in_parallel([partial(freeze, one) for one in setups], rigs_at_once())
     for one in setups:
@@ -64,8 +63,8 @@ def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) ->
     return tuple(maps)
 
 
-def sweep_one(setup: Setup, profile: Profile) -> Map:
-    """Thaw a running guest, sweep its first vCPU, and look at the guest afterwards."""
+def sweep_one(setup: AnySetup, profile: Profile) -> Map:
+    """Take a running guest, sweep its first vCPU, and look at the guest afterwards."""
     with open_rig(setup, Stage.GUEST_READY, profile, Deadline.after(SECONDS)) as rig:
         guest = Guest(rig)
         found = guest.sweep(vcpu=0)
@@ -73,13 +72,20 @@ def sweep_one(setup: Setup, profile: Profile) -> Map:
     is_stable = seen.guest is not None and seen.guest.stable
     health = "stable" if is_stable else f"not stable: {'; '.join(guest_lines(seen))}"
     kernel = setup.kernel
-    cpu = profile.cpu if setup.cpu == CPU else f"{profile.cpu} on {setup.cpu}"
-    return Map(kernel.label, kernel.release, setup.paging, setup.accel, cpu, health, found)
+    on = f" on {setup.cpu}" if isinstance(setup, Setup) and setup.cpu != CPU else ""
+    return Map(kernel.label, kernel.release, setup.paging, setup.accel, f"{profile.cpu}{on}", health, found)
 
 
 def guest(cpu: str) -> Profile:
     """The guest to sweep: the tests' own, or with another `cpu`, as QEMU's -cpu takes it."""
     return replace(PROFILES[PROFILE], cpu=_model("--cpu", cpu)) if cpu else PROFILES[PROFILE]
+
+
+def _on_cpu(setup: AnySetup, cpu: str) -> Setup:
+    """Return the setup on another CPU of the nested host; UsageError for a real machine, whose CPU is what it is."""
+    if not isinstance(setup, Setup):
+        raise UsageError(f"--host-cpu is for nested hosts, and {setup.kernel.label} is a real machine")
+    return replace(setup, cpu=carrier_cpu(cpu))
 
 
 def carrier_cpu(cpu: str) -> str:
