@@ -47,7 +47,7 @@ class Lab:
         kernel = SimpleNamespace(
             spec=host, label=host, digest="d1", release=self.version.partition("-")[0], version=self.version
         )
-        return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg")
+        return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg", boots_guests=False)
 
     def open_rig(self, _: object, *words: object) -> AbstractContextManager[FakeRig]:
         if "open_rig" in self.fails:

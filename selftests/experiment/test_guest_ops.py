@@ -262,5 +262,7 @@ def test_levers() -> None:
         ("object-add", {"qom-type": "memory-backend-ram", "id": "more", "size": 1 << 27}),
         ("device_add", {"driver": "pc-dimm", "id": "dimm", "memdev": "more"}),
     ]
-    page_probe.drop_shadow_pages(guest)
-    assert "/sys/module/kvm/parameters/nx_huge_pages" in rig.log[-1]
+    for old, new in (("Y\n", "0"), ("N\n", "1")):
+        rig.host.answers["cat /sys/module/kvm/parameters/nx_huge_pages"] = old
+        page_probe.drop_shadow_pages(guest)
+        assert rig.log[-1] == f"/sys/module/kvm/parameters/nx_huge_pages becomes {new}"

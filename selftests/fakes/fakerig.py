@@ -212,6 +212,17 @@ class FakeRig:
         self.qmp.ended = True
         self.texts |= {"qemu-exit": f"{exit_code}\n", "qemu-stderr": stderr}
 
+    log_refused = ""
+
+    def write_setting(self, path: str, value: str) -> None:
+        self.log.append(f"{path} becomes {value}")
+
+    def settings_text(self) -> str:
+        return ""
+
+    def foreign_line(self, log: object) -> str | None:
+        return None
+
     def panic(self) -> str | None:
         panic = PANIC.search(self.texts["guest-console"])
         return panic[0].strip() if panic else None

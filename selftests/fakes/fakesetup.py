@@ -12,5 +12,11 @@ def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
     )
     guest = SimpleNamespace(release="6.1.0-amd64")
     return SimpleNamespace(
-        kernel=kernel, paging=paging, name=f"{label}-{paging}", accel="tcg", guest_kernel=guest, boot=None
+        kernel=kernel,
+        paging=paging,
+        name=f"{label}-{paging}",
+        accel="tcg",
+        guest_kernel=guest,
+        boot=None,
+        boots_guests=False,
     )

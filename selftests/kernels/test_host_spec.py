@@ -48,4 +48,5 @@ def test_spec_parses_or_is_refused(text: str) -> None:
 def test_only_hosts_that_can_be_tested_are_offered() -> None:
     for form in host_spec.FORMS.split(", "):
         kind, _, _ = form.partition(":")
-        assert host_spec.parse(form).kind == (kind if kind in ("tree", "image") else "debian")
+        example = form.replace("[user@]host[:port]", "user@host:22")
+        assert host_spec.parse(example).kind == (kind if kind in ("tree", "image", "local", "ssh") else "debian")

@@ -22,8 +22,8 @@ from cpuidlab.rig import host_config
 from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.guest_module import HEADERS
-from cpuidlab.rig.host_config import AnySetup, Setup
-from cpuidlab.rig.real_setup import GUEST_KERNEL, TWO_DIMENSIONAL
+from cpuidlab.rig.host_config import AnySetup
+from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 # MB as seen in 2026: a kernel's packages had 21 to 37, its source 122 to 167, what a module is built with 13, the list
@@ -96,7 +96,7 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     specs = all_hosts.expand(plan.split_hosts(hosts))
     asked = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
     pagings = tuple(mode for mode in asked if not lack(mode))
-    if not (specs and pagings and set(asked) <= {*host_config.PAGINGS, *TWO_DIMENSIONAL}):
+    if not (specs and pagings and set(asked) <= set(plan.pagings_of(specs))):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]
     bases = dict.fromkeys([*(spec.base for spec in parsed if spec.base), GUEST_KERNEL])
@@ -117,7 +117,7 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
 
 def rigs_to_make(setup: AnySetup) -> int:
     """Return how many of a host's rigs are not in the cache; a real machine has none."""
-    if not isinstance(setup, Setup):
+    if isinstance(setup, RealSetup):
         return 0
     if not _is_there(partial(host_snapshot, setup)):
         return RIGS

@@ -76,15 +76,21 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
     for spec in asked:
         if spec != all_hosts.ALL:
             parse(spec)
-    known = dict.fromkeys([*PAGINGS, *TWO_DIMENSIONAL])
+    known = pagings_of(asked)
     unknown = [mode for mode in pagings if mode not in known]
     if unknown:
-        raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {', '.join(known)}")
+        raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {' and '.join(known)}")
     table = str(Path(table).expanduser().resolve()) if table else ""
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     specs = all_hosts.expand(asked)
     variants, left_out = _found(asked, specs, pagings, _eras(era, specs), table)
     return Plan(variants, cold, table, left_out)
+
+
+def pagings_of(specs: Sequence[str]) -> tuple[str, ...]:
+    """Return the paging modes that can be asked for; only real machines may have ept."""
+    with_ept = any(is_real(spec) for spec in specs if spec != all_hosts.ALL)
+    return tuple(dict.fromkeys([*PAGINGS, *(TWO_DIMENSIONAL if with_ept else ())]))
 
 
 def _found(

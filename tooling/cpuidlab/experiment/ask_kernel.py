@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import made
@@ -30,7 +31,7 @@ def probe(setup: HostSetup) -> Probe:
     It holds for the snapshot that it came from; on a real machine until that boots again. Raises LabError where the
     rig fails.
     """
-    rig = guest_snapshot(setup, PROFILES[PROFILE]).name if isinstance(setup, Setup) else setup.identity
+    rig = setup.identity if setup.boots_guests else guest_snapshot(cast(Setup, setup), PROFILES[PROFILE]).name
     folder = made(PROBES, setup.name, {"rig": rig}, lambda new: _ask_into(setup, new / "probe.json"))
     return Probe(**json.loads((folder / "probe.json").read_text()))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from cpuidlab.base import artifact_gc
 from cpuidlab.base.artifact_kinds import Kind
@@ -106,8 +107,7 @@ def open_rig(setup: HostSetup, stage: Stage, profile: str | Profile, deadline: D
     guest = profile if isinstance(profile, Profile) else PROFILES[profile]
     if isinstance(setup, RealSetup):
         return open_real_rig(setup, stage, guest, deadline.left())
-    assert isinstance(setup, Setup)  # noqa: S101  there are two kinds
-    return _open_nested(setup, stage, guest, deadline, cold)
+    return _open_nested(cast(Setup, setup), stage, guest, deadline, cold)  # there are two kinds
 
 
 def _open_nested(setup: Setup, stage: Stage, guest: Profile, deadline: Deadline, cold: bool) -> NestedRig:
