@@ -1,0 +1,146 @@
+"""A real machine as a host: its settings, its log, and what other VMs on it log; this machine plays the part."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError
+from cpuidlab.base.paths import GUESTS, TOOLING
+from cpuidlab.kvm.kmsg import Record
+from cpuidlab.kvm.warning import WARNING_LINES
+from cpuidlab.rig.machine_facts import MachineFacts
+from cpuidlab.rig.reach import Reach
+from cpuidlab.rig.real_host import RealHost
+from cpuidlab.rig.real_rig import RealRig, open_real_rig
+from cpuidlab.rig.real_setup import RealSetup
+from cpuidlab.rig.rig import Stage
+from cpuidlab.rig.supervisor import Supervisor
+
+LOCK = f"kvm-cpuid-lab selftest of hosts {os.getpid()}"
+SETTING = "setting"
+
+
+def facts(**other: str) -> MachineFacts:
+    known = dict.fromkeys(MachineFacts.__dataclass_fields__, "")
+    return MachineFacts(**(known | {"name": "lab1", "user": "ann", "root": "yes", "paging": "npt"} | other))
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled supervisor and readout."""
+    folder = tmp_path_factory.mktemp("programs")
+    for source in (TOOLING / "supervisor/supervisor.c", GUESTS / "readout.c"):
+        subprocess.run(["gcc", "-O2", "-static", "-o", folder / source.stem, source], check=True)
+    return folder
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline.after(20)
+
+
+@pytest.fixture
+def host(programs: Path, deadline: Deadline, tmp_path: Path) -> Iterator[RealHost]:
+    """This machine as a host, with one setting; skipped where namespaces are not to be had."""
+    (tmp_path / SETTING).write_text("N\n")
+    reach = Reach("lab1")
+    try:
+        supervisor = Supervisor(reach, programs / "supervisor", deadline, LOCK)
+    except LostVMError as error:
+        if "does not let us make" in str(error):
+            pytest.skip(str(error))
+        raise
+    supervisor.put("readout", (programs / "readout").read_bytes(), deadline, 0o700)
+    machine = RealHost(reach, facts(), supervisor)
+    yield machine
+    machine.stop()
+
+
+def test_a_setting_is_written_put_back_and_told(host: RealHost, deadline: Deadline, tmp_path: Path) -> None:
+    path = tmp_path / SETTING
+    for value in ("1", "0"):
+        host.write_setting(str(path), value, deadline)
+        assert path.read_text() == f"{value}\n"
+    host.stop()
+    assert path.read_text() == "N\n"
+    assert host.settings_text(deadline) == f"{path}: it was N, a test changed it, and it is N again\n"
+
+
+def test_a_setting_that_is_not_back_is_told_with_what_mends_it(
+    host: RealHost, deadline: Deadline, tmp_path: Path
+) -> None:
+    path = tmp_path / SETTING
+    host.write_setting(str(path), "1", deadline)
+    host.stop()
+    path.write_text("1\n")
+    with pytest.raises(LabError, match=rf"{path} was N and is 1 now; put it back: sh -c"):
+        host.settings_text(deadline)
+
+
+def test_only_root_writes_a_setting(host: RealHost, deadline: Deadline, tmp_path: Path) -> None:
+    host.facts = facts(root="")
+    with pytest.raises(UnsupportedError, match="ann has no sudo without a password"):
+        host.write_setting(str(tmp_path / SETTING), "1", deadline)
+    assert (tmp_path / SETTING).read_text() == "N\n"
+
+
+def test_a_log_that_may_not_be_read_is_empty_and_says_what_would_allow_it(host: RealHost, deadline: Deadline) -> None:
+    assert host.log_refused.startswith("ann may not read the kernel log of lab1; to allow it: ")
+    (Path(host.layout.folder) / "hook.log").write_text("a line\n")
+    text = host.run(f"readout host-log=/dev/kmsg hook-log={host.layout.hook_log}", deadline)
+    assert text == "\x1ehost-log\n\x1ehook-log\na line\n"
+
+
+def test_the_threads_are_those_of_the_folder(host: RealHost, deadline: Deadline) -> None:
+    sleeper = subprocess.Popen(["sh", "-c", "sleep 60; :", host.layout.folder])
+    try:
+        assert sleeper.pid in host.threads(deadline)
+        assert os.getpid() not in host.threads(deadline)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def rig_with(threads: set[int], log: str = "", uptime: float = 0.0) -> RealRig:
+    def run(command: str, *_: Any) -> str:
+        return f"{uptime} 0.0\n" if "uptime" in command else f"\x1ehost-log\n{log}"
+
+    machine = SimpleNamespace(layout=SimpleNamespace(folder="/f", hook_log="", console="", stderr="", exit=""))
+    machine.log_refused, machine.threads, machine.run = "", lambda _: threads, run
+    return RealRig(SimpleNamespace(), machine, Deadline.after(20))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("number", "is_foreign"), [(70, False), (71, True)])
+def test_a_line_of_another_vm_is_foreign(number: int, is_foreign: bool) -> None:
+    text = f"kvm [{number}]: vcpu1, guest rIP: 0x1 Unhandled WRMSR(0x1) = 0x1"
+    log = [Record(4, 0, 1, 1.0, "usb 1-1: new device"), Record(3, 0, 2, 2.0, text)]
+    assert rig_with({70}).foreign_line(log) == (text if is_foreign else None)
+
+
+@pytest.mark.parametrize(("age", "waits"), [(0.5, True), (4.9, True), (5.1, False)])
+def test_the_window_of_the_rate_limit_is_waited_for(age: float, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(Deadline, "sleep", lambda self: slept.append(self.left()))
+    rig_with(set(), log=f"4,1,100000000,-;{WARNING_LINES[0]}\n", uptime=100 + age).await_quiet_log()
+    assert (max(slept, default=0.0) > 0.05) is waits
+    if waits:
+        assert slept == [pytest.approx(5 - age, abs=0.2)]
+
+
+def test_the_other_paging_mode_is_told_before_anything_is_touched() -> None:
+    setup = SimpleNamespace(mismatch="lab1 runs kvm_amd with npt paging, not with shadow")
+    with pytest.raises(UnsupportedError, match="lab1 runs kvm_amd with npt paging"):
+        open_real_rig(setup, Stage.GUEST_READY, None, 10.0)  # type: ignore[arg-type]
+
+
+def test_a_setup_knows_what_its_machine_does_not_run() -> None:
+    def mismatch(paging: str) -> str:
+        return RealSetup(None, paging, None, None, None, facts(module="kvm_amd")).mismatch  # type: ignore[arg-type]
+
+    assert mismatch("npt") == ""
+    assert mismatch("shadow") == "lab1 runs kvm_amd with npt paging, not with shadow"
