@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
+STAGES = ("host_ready", "guest_held", "guest_ready")  # rig.Stage, which takes long to import
 Parser = argparse.ArgumentParser
 
 
@@ -50,6 +51,23 @@ def _try(command: Parser) -> None:
     add("--eras", metavar="FILE", default="", help=ERAS)
     add("--cold", action="store_true", help="boot the rig instead of starting a copy of a snapshot")
     add("--evidence", type=_folder, metavar="DIR", help="keep all that was seen in this folder")
+
+
+def _shell(command: Parser) -> None:
+    command.usage = "cpuidlab shell [options] [-- COMMAND ...]"
+    command.epilog = (
+        "Exit code: the program's own (128 + n for signal n), 2 usage, 125 the lab failed, 130 interrupted."
+        " The machine is restored from its snapshot, and ends with the session."
+    )
+    add = command.add_argument
+    add("--host", default="newest", metavar="HOST", help="such as 7.3, 5.10+warning, tree:DIR (newest)")
+    add("--paging", default="npt", help="npt (the default) or shadow")
+    add("--guest", action="store_true", help="in the guest on that host")
+    add("--stage", choices=STAGES, help="of the rig; guest_ready: a shell on the host while the guest runs")
+    add("--put", action="append", default=[], metavar="FILE[:TARGET]", help="copy there, before COMMAND")
+    add("--get", action="append", default=[], metavar="FILE[:TARGET]", help="copy here, after COMMAND")
+    add("--keep", action="store_true", help="print an ssh command line, and keep the machine until Ctrl-C")
+    add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the program and its arguments")
 
 
 def _sweep(command: Parser) -> None:
@@ -118,6 +136,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], Any]]] = {
     "kernels": ("the kernels that can be tested: series, versions, cached or not", _kernels),
     "sweep": ("which bits of CPUID a kernel lets be changed after KVM_RUN", _sweep),
     "try": ("one change of a running guest's CPUID on one host, step by step", _try),
+    "shell": ("a shell, or one program, on a nested host or in the guest on it", _shell),
     "cache": ("what lies in the cache: kinds, sizes, what is stale; and pruning the cache", _cache),
     "nightly": ("fetch the newest kernels, run the matrix, tell what has changed", _nightly),
     "export": ("a matrix in the format of another system, on standard output", _export),

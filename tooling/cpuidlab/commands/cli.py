@@ -60,6 +60,12 @@ def _try(options: Namespace) -> int:
     return try_change.run(try_change.Trial(**{name: getattr(options, name) for name in names}))
 
 
+def _shell(options: Namespace) -> int:
+    from cpuidlab.commands import shell
+
+    return shell.main(options)
+
+
 def _cache(options: Namespace) -> int:
     from cpuidlab.commands import cache
 
@@ -124,6 +130,6 @@ def _fresh(options: Namespace) -> int:
 
 
 RUN: Mapping[str, Callable[[Namespace], int]] = {
-    "doctor": _doctor, "kernels": _kernels, "sweep": _sweep, "try": _try, "cache": _cache, "nightly": _nightly,
-    "export": _export, "compare": _compare, "mutants": _mutants, "steady": _steady, "fresh": _fresh,
+    "doctor": _doctor, "kernels": _kernels, "sweep": _sweep, "try": _try, "shell": _shell, "cache": _cache,
+    "nightly": _nightly, "export": _export, "compare": _compare, "mutants": _mutants, "steady": _steady, "fresh": _fresh,
 }  # fmt: skip

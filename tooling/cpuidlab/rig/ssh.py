@@ -1,10 +1,12 @@
 """SSH to one VM over a byte stream that the caller has opened: to the host, or through the host to the guest."""
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import paramiko
@@ -22,6 +24,15 @@ logging.getLogger("paramiko").setLevel(logging.WARNING)
 KEEPALIVE_SECONDS = 1
 
 Stream: TypeAlias = socket.socket | paramiko.Channel
+
+
+@dataclass(frozen=True)
+class Pty:
+    """A pseudo-terminal for a program: the terminal's type, as in $TERM, and its size in characters."""
+
+    term: str
+    columns: int
+    rows: int
 
 
 class Ssh:
@@ -58,15 +69,17 @@ class Ssh:
             self._watch()
             raise LabError(f"{self.name}: nothing answers at its port {port}: {error!r}") from error
 
-    def open_program(self, command: str, deadline: Deadline) -> paramiko.Channel:
-        """Return a byte stream to a program's standard input and output."""
+    def open_program(self, command: str, deadline: Deadline, pty: Pty | None = None) -> paramiko.Channel:
+        """Return a byte stream to a program's standard input and output; with `pty` both are a pseudo-terminal."""
         # exec_command waits for the server's answer without a time-out, and a machine that hangs never answers
         alarm = threading.Timer(max(deadline.left(), 0.1), self._transport.close)
         alarm.daemon = True
         alarm.start()
         try:
             channel = self._transport.open_session(timeout=max(deadline.left(), 0.1))
-            channel.exec_command(command)
+            if pty:
+                channel.get_pty(pty.term, pty.columns, pty.rows)
+            channel.exec_command(os.fsencode(command))  # the user's words may hold any bytes
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._watch()
             raise LabError(f"{self.name}: cannot start '{command}' over SSH: {error!r}") from error
