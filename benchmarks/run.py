@@ -17,6 +17,7 @@ from typing import Any
 
 import figures
 import floor
+import vng
 from cpuidlab.base.command import run
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UsageError
@@ -46,6 +47,7 @@ COLD_SSH, THAW_SSH = "cold boot to guest SSH", "thaw to guest SSH"
 RAW_RUNS, RAW_SSH = "raw QEMU thaw until the machine runs", "raw QEMU thaw to guest SSH"
 TEST_COLD, TEST_THAWED = "one test, cold, to its verdict", "one test, thawed, to its verdict"
 JOB_WALL, JOB_TESTS, JOB_FIRST = "job, from command to prompt", "job, sum of its tests", "job, until its first test"
+SHELL, VNG = f"cpuidlab shell --host {vng.HOST} -- uname -r", "vng -r KERNEL -- uname -r, without KVM"
 RATIOS = (
     Ratio("test_speedup", "a test cold / the same test thawed", TEST_COLD, TEST_THAWED, 8.0, "higher"),
     Ratio("thaw_over_floor", "thaw to guest SSH / raw QEMU thaw to guest SSH", THAW_SSH, RAW_SSH, 2.5),
@@ -53,13 +55,16 @@ RATIOS = (
     Ratio("boot_speedup", "cold boot / thaw, both to guest SSH", COLD_SSH, THAW_SSH, better="higher"),
     Ratio("job_over_tests", "whole job / sum of its tests", JOB_WALL, JOB_TESTS),
 )
+WITH_VNG = Ratio("shell_over_vng", "vng -r / cpuidlab shell, both for uname -r", VNG, SHELL, 15.0, "higher")
 
 
 class Benchmark:
     """Measures into `seconds`: what -> one value a repetition, in seconds."""
 
-    def __init__(self, on: Setup) -> None:
+    def __init__(self, on: Setup, vng_command: list[str]) -> None:
+        """Measure on that host; virtme-ng as well where there is a command for it."""
         self.setup = on
+        self.vng_command = vng_command
         self.frozen = restorable(on, Stage.GUEST_READY, PROFILES[PROFILE])
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
@@ -69,6 +74,7 @@ class Benchmark:
             self._thaws()
             self._test(cold=False)
             self._job()
+            self._shells()
         self.seconds.clear()
         for number in range(1, times + 1):
             with step(f"repetition {number} of {times}"):
@@ -77,6 +83,7 @@ class Benchmark:
                     self._thaws()
                 self._test(cold=False)
                 self._job()
+                self._shells()
 
     def per_ratio(self) -> dict[str, Sequence[float]]:
         """The seconds; a cold boot stands beside the thaws of its repetition, so it is listed as often as they are."""
@@ -122,6 +129,12 @@ class Benchmark:
         if found.verdict is not Verdict.PASS:
             raise LabError(f"the test that is measured did not pass: {found.verdict} {found.reason}")
 
+    def _shells(self) -> None:
+        """One command on a restored host, and one under virtme-ng."""
+        if self.vng_command:
+            self.seconds[SHELL].append(vng.timed(vng.shell_command()))
+            self.seconds[VNG].append(vng.timed(self.vng_command))
+
     def _job(self) -> None:
         """A whole job in a process of its own; it ends with this one."""
         with tempfile.TemporaryDirectory(prefix="cpuidlab-benchmark-") as folder:
@@ -141,9 +154,13 @@ def main() -> int:
         if options.json and not options.json.parent.is_dir():
             raise UsageError(f"there is no folder {options.json.parent} for the JSON")
         on = setup(HOST, PAGING)
-        benchmark = Benchmark(on)
+        vng_command = vng.vng_command(options.vng_kernel)
+        if not vng_command:
+            say("benchmark: vng or a kernel for it is not installed; 'cpuidlab shell' is not compared with it")
+        benchmark = Benchmark(on, vng_command)
         benchmark.repeat(options.repetitions)
-        found = [figures.figure(ratio, benchmark.per_ratio()) for ratio in RATIOS]
+        ratios = (*RATIOS, WITH_VNG) if vng_command else RATIOS
+        found = [figures.figure(ratio, benchmark.per_ratio()) for ratio in ratios]
         print(figures.as_text(found, benchmark.seconds))
         if options.json:
             about = _about(on, options.repetitions)
@@ -175,6 +192,7 @@ def _options() -> argparse.Namespace:
     number = parser.add_mutually_exclusive_group()
     number.add_argument("-n", "--repetitions", type=_count, default=REPETITIONS, help=f"default {REPETITIONS}")
     number.add_argument("--quick", dest="repetitions", action="store_const", const=QUICK, help=f"only {QUICK}")
+    parser.add_argument("--vng-kernel", type=Path, metavar="FILE", help="what vng boots; the newest kernel in /boot")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON to FILE as well")
     return parser.parse_args()
 
