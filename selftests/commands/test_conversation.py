@@ -51,6 +51,11 @@ def test_all_bytes_pass_both_ways_without_a_deadlock(files: Any, tmp_path: Path)
     assert talk(files, tmp_path, "cat", data) == (0, data, b"")
 
 
+def test_a_program_that_writes_before_it_reads(files: Any, tmp_path: Path) -> None:
+    code, out, _ = talk(files, tmp_path, "head -c 900000 /dev/zero; cat", b"x" * 900_000)
+    assert (code, len(out), out.count(b"x")) == (0, 1_800_000, 900_000)
+
+
 def test_input_that_the_program_does_not_read(files: Any, tmp_path: Path) -> None:
     assert talk(files, tmp_path, "head -c 3", b"x" * 500_000) == (0, b"xxx", b"")
 

@@ -131,7 +131,7 @@ def test_a_kept_machine_is_open_until_ctrl_c_and_leaves_nothing(how: signal.Sign
     with tempfile.TemporaryDirectory(dir="/tmp") as temp:
         env = os.environ | {"TMPDIR": temp}
         kept = subprocess.Popen(words, stdout=subprocess.PIPE, env=env, preexec_fn=default_ctrl_c)  # noqa: PLW1509
-        with kept:
+        try:
             assert kept.stdout is not None
             line = shlex.split(kept.stdout.readline().decode())
             key = Path(line[line.index("-i") + 1])
@@ -142,6 +142,9 @@ def test_a_kept_machine_is_open_until_ctrl_c_and_leaves_nothing(how: signal.Sign
             kept.send_signal(how)
             assert kept.stdout.read() == b""  # one line alone, for a script
             assert kept.wait(SECONDS) == code
+        finally:
+            kept.kill()
+            kept.communicate()
         end = time.monotonic() + SECONDS
         while any(Path(temp).iterdir()):
             assert time.monotonic() < end

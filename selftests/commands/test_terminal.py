@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fakeshell
+import psutil
 import pytest
 from cpuidlab.commands.terminal import Escape, Terminal
 
@@ -62,8 +63,8 @@ class Window:
 
 
 @pytest.fixture
-def window(tmp_path: Path) -> Iterator[Window]:
-    window = Window(tmp_path)
+def window(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Window]:
+    window = Window(tmp_path, *getattr(request, "param", ()))
     try:
         yield window
     finally:
@@ -91,6 +92,17 @@ def test_a_session(window: Window) -> None:
     assert termios.tcgetattr(window.slave) == window.before
 
 
+TRAPPED = "trap 'echo caught; exit 9' INT; echo up; while :; do sleep 0.1; done"
+
+
+@pytest.mark.parametrize("window", [("--", "sh", "-c", TRAPPED)], indirect=True)
+def test_ctrl_c_is_for_a_command_on_the_terminal_alone(window: Window) -> None:
+    window.sees("up")
+    window.type("\x03")
+    window.sees("caught")
+    assert window.process.wait(SECONDS) == 9
+
+
 def test_the_way_out_of_a_machine_that_hangs(window: Window) -> None:
     window.sees("# ")
     window.type("~.")
@@ -113,12 +125,14 @@ def test_the_terminal_comes_back_after_a_signal(window: Window, number: signal.S
 def test_what_the_next_program_has_set_is_left_alone(window: Window) -> None:
     """A shell that sees ours killed puts its terminal back by itself, and sets it for its own prompt at once."""
     window.sees("# ")
+    restorers = psutil.Process(window.process.pid).children()
     window.process.kill()
     window.process.wait()
     mine = termios.tcgetattr(window.slave)
     mine[3] |= termios.ISIG
     termios.tcsetattr(window.slave, termios.TCSANOW, mine)
-    time.sleep(0.6)
+    _, alive = psutil.wait_procs(restorers, SECONDS)
+    assert not alive
     assert termios.tcgetattr(window.slave) == mine
 
 
