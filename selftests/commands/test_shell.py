@@ -15,14 +15,14 @@ import fakeshell
 import pytest
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.commands import cli, shell, ssh_access
-from fakeshell import FakeRig
+from fakeshell import ShellRig
 
 SECONDS = 15
 
 
 @pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRig]:
-    rig = FakeRig(tmp_path)
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShellRig]:
+    rig = ShellRig(tmp_path)
     fakeshell.stand_in(rig, monkeypatch.setattr)
     monkeypatch.setattr(shell, "die_with", lambda _: None)
     with Path(os.devnull).open() as nothing:
@@ -57,7 +57,7 @@ def test_a_shell_that_reads_a_script(tmp_path: Path) -> None:
         (["--stage", "guest_ready", "--guest"], "guest_ready"),
     ],
 )
-def test_the_stage(words: list[str], stage: str, tmp_path: Path, rig: FakeRig, capfd: Any) -> None:
+def test_the_stage(words: list[str], stage: str, tmp_path: Path, rig: ShellRig, capfd: Any) -> None:
     assert cli.main(["shell", *words, "--", "true"]) == 0
     assert (rig.asked, rig.open) == ([stage], False)
 
@@ -73,7 +73,7 @@ def test_the_stage(words: list[str], stage: str, tmp_path: Path, rig: FakeRig, c
         ["--", "x" * 9999],
     ],
 )
-def test_a_usage_error_is_one_line_and_nothing_is_started(words: list[str], rig: FakeRig, capfd: Any) -> None:
+def test_a_usage_error_is_one_line_and_nothing_is_started(words: list[str], rig: ShellRig, capfd: Any) -> None:
     assert cli.main(["shell", *words]) == 2
     said = capfd.readouterr()
     assert (said.out, said.err.count("\n"), rig.asked) == ("", 1, [])
@@ -86,7 +86,7 @@ def test_options_that_are_none(stage: str) -> None:
     assert stopped.value.code == 2
 
 
-def test_a_failure_of_the_lab_is_125(rig: FakeRig, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_a_failure_of_the_lab_is_125(rig: ShellRig, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     def lose(*_: Any) -> None:
         raise LabError("QEMU ended")
 
@@ -101,7 +101,7 @@ def test_dashes_behind_the_first_belong_to_the_command(tmp_path: Path) -> None:
     assert run(tmp_path, "--", "echo", "--", "--keep", "-h").stdout == b"-- --keep -h\n"
 
 
-def test_files_go_before_the_command_and_come_after_it(tmp_path: Path, rig: FakeRig, capfd: Any) -> None:
+def test_files_go_before_the_command_and_come_after_it(tmp_path: Path, rig: ShellRig, capfd: Any) -> None:
     (tmp_path / "a").write_text("1")
     words = ["--put", f"{tmp_path}/a", "--put", f"{tmp_path}/a:b", "--get", f"c:{tmp_path}/", "--get", f"d:{tmp_path}/"]
     assert cli.main(["shell", *words, "--", "sh", "-c", "cat a b >c; cp c d; exit 5"]) == 5
@@ -110,7 +110,7 @@ def test_files_go_before_the_command_and_come_after_it(tmp_path: Path, rig: Fake
 
 @pytest.mark.parametrize(("command", "code"), [("true", 2), ("false", 1)])
 def test_a_file_that_is_not_there_is_one_line(
-    command: str, code: int, tmp_path: Path, rig: FakeRig, capfd: Any
+    command: str, code: int, tmp_path: Path, rig: ShellRig, capfd: Any
 ) -> None:
     (tmp_path / "host" / "there").write_text("x")
     words = ["--get", f"none:{tmp_path}/", "--get", f"there:{tmp_path}/"]
@@ -152,7 +152,7 @@ def test_a_kept_machine_is_open_until_ctrl_c_and_leaves_nothing(how: signal.Sign
 
 
 def test_the_line_for_ssh(tmp_path: Path) -> None:
-    keys: Any = FakeRig(tmp_path).setup.keys
+    keys: Any = ShellRig(tmp_path).setup.keys
     (tmp_path / "client_key").write_text("PRIVATE")
     folder = tmp_path / "ssh"
     folder.mkdir()
@@ -170,6 +170,6 @@ def test_the_line_for_ssh(tmp_path: Path) -> None:
 def test_a_folder_whose_name_ssh_would_take_apart(tmp_path: Path) -> None:
     folder = tmp_path / "a b"
     folder.mkdir()
-    keys: Any = FakeRig(tmp_path).setup.keys
+    keys: Any = ShellRig(tmp_path).setup.keys
     with pytest.raises(UsageError, match="set TMPDIR"):
         ssh_access.command_line(folder, keys, 41234, guest=False)

@@ -11,7 +11,7 @@ from cpuidlab.commands import cli, shell
 from fakehost import FakeHost
 
 
-class FakeRig:
+class ShellRig:
     """A rig whose host and guest are folders of this machine; `asked` is what it was opened with."""
 
     def __init__(self, home: Path) -> None:
@@ -27,7 +27,7 @@ class FakeRig:
     def watch(self) -> None:
         """The machine is well."""
 
-    def __enter__(self) -> "FakeRig":
+    def __enter__(self) -> "ShellRig":
         self.open = True
         return self
 
@@ -40,10 +40,10 @@ def forwarded() -> Any:
     yield SimpleNamespace(getpeername=lambda: ("127.0.0.1", 41234))
 
 
-def stand_in(rig: FakeRig, patch: Callable[[Any, str, Any], None]) -> None:
+def stand_in(rig: ShellRig, patch: Callable[[Any, str, Any], None]) -> None:
     """Let `cpuidlab shell` open `rig` whatever host it is asked for."""
 
-    def open_rig(_: Any, stage: str, *__: Any) -> FakeRig:
+    def open_rig(_: Any, stage: str, *__: Any) -> ShellRig:
         rig.asked.append(stage)
         return rig
 
@@ -53,5 +53,5 @@ def stand_in(rig: FakeRig, patch: Callable[[Any, str, Any], None]) -> None:
 
 
 if __name__ == "__main__":
-    stand_in(FakeRig(Path(sys.argv[1])), setattr)
+    stand_in(ShellRig(Path(sys.argv[1])), setattr)
     sys.exit(cli.main(["shell", *sys.argv[2:]]))

@@ -131,5 +131,6 @@ def _fresh(options: Namespace) -> int:
 
 RUN: Mapping[str, Callable[[Namespace], int]] = {
     "doctor": _doctor, "kernels": _kernels, "sweep": _sweep, "try": _try, "shell": _shell, "cache": _cache,
-    "nightly": _nightly, "export": _export, "compare": _compare, "mutants": _mutants, "steady": _steady, "fresh": _fresh,
+    "nightly": _nightly, "export": _export, "compare": _compare, "mutants": _mutants, "steady": _steady,
+    "fresh": _fresh,
 }  # fmt: skip
