@@ -71,6 +71,8 @@ def test_the_stage(words: list[str], stage: str, tmp_path: Path, rig: ShellRig, 
         ["--put", "/no/such/file"],
         ["--get", "/etc/passwd:/dev/null", "--", "true"],
         ["--", "x" * 9999],
+        ["--host", "ssh://root@lab", "--", "true"],
+        ["--host", "local", "--", "true"],
     ],
 )
 def test_a_usage_error_is_one_line_and_nothing_is_started(words: list[str], rig: ShellRig, capfd: Any) -> None:

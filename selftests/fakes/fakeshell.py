@@ -43,13 +43,13 @@ def forwarded() -> Any:
 def stand_in(rig: ShellRig, patch: Callable[[Any, str, Any], None]) -> None:
     """Let `cpuidlab shell` open `rig` whatever host it is asked for."""
 
-    def open_rig(_: Any, stage: str, *__: Any) -> ShellRig:
+    def restore(_: Any, stage: str, __: Any) -> ShellRig:
         rig.asked.append(stage)
         return rig
 
     patch(shell, "setup", lambda *_: rig.setup)
-    patch(shell, "restorable", lambda *_: None)
-    patch(shell, "open_rig", open_rig)
+    patch(shell, "restorable", lambda _, stage, __: stage)
+    patch(shell, "NestedRig", SimpleNamespace(restore=restore))
 
 
 if __name__ == "__main__":

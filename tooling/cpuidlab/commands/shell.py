@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.die_with_parent import die_with, own_temp_folder
@@ -16,10 +17,12 @@ from cpuidlab.commands.conversation import Descriptor, converse
 from cpuidlab.commands.far_command import far_line
 from cpuidlab.commands.file_copy import Get, Put
 from cpuidlab.commands.terminal import Terminal
+from cpuidlab.kernels.host_spec import is_real
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.host_config import setup
-from cpuidlab.rig.rig import Rig, Stage
-from cpuidlab.rig.snapshots import open_rig, restorable
+from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.nested_rig import NestedRig
+from cpuidlab.rig.rig import Stage
+from cpuidlab.rig.snapshots import restorable
 from cpuidlab.rig.ssh import Ssh
 
 PROFILE = PROFILES["small"]
@@ -48,11 +51,17 @@ def main(options: argparse.Namespace) -> int:
     die_with(os.getppid())
     if request.keep:
         own_temp_folder()
-    place = setup(options.host, options.paging)
+    place = _nested(options.host, options.paging)
     line = _line(request, f"{place.name} {'guest' if request.guest else 'host'}")
-    restorable(place, stage, PROFILE)  # what is booted and saved for the first time has its own deadlines
-    with open_rig(place, stage, PROFILE, Deadline.after(START_SECONDS)) as rig:
+    snapshot = restorable(place, stage, PROFILE)  # what is booted and saved for the first time has its own deadlines
+    with NestedRig.restore(place, snapshot, Deadline.after(START_SECONDS)) as rig:
         return _inside(rig, request, line)
+
+
+def _nested(host: str, paging: str) -> Setup:
+    if is_real(host):
+        raise UsageError(f"--host {host}: a shell is for nested hosts; log in to a real machine with ssh")
+    return cast(Setup, setup(host, paging))  # of a nested host
 
 
 def _stage(options: argparse.Namespace) -> Stage:
@@ -87,7 +96,7 @@ def _on_terminal(request: Request) -> bool:
     return all(stream is not None and stream.isatty() for stream in streams)
 
 
-def _inside(rig: Rig, request: Request, line: str) -> int:
+def _inside(rig: NestedRig, request: Request, line: str) -> int:
     ssh = rig.guest if request.guest else rig.host
     for put in request.puts:
         file_copy.put(ssh, put, rig.watch)

@@ -12,14 +12,14 @@ from cpuidlab.base.progress import say
 from cpuidlab.commands.conversation import LOOK_SECONDS
 from cpuidlab.rig.guest_config import GUEST_SSH_PORT
 from cpuidlab.rig.keys import Keys
-from cpuidlab.rig.rig import Rig
+from cpuidlab.rig.nested_rig import NestedRig
 
 PORT_SECONDS = 30.0
 ADDRESS = "127.0.0.1"
 PLAIN = re.compile(r"[\w/.+-]+", re.ASCII)  # a path that ssh takes in any of its options as it is
 
 
-def keep(rig: Rig, guest: bool) -> None:
+def keep(rig: NestedRig, guest: bool) -> None:
     """Print the command line on standard output and wait for Ctrl-C. Raises LostVMError where the machine ends.
 
     The temporary folder must be one that goes with this process, also after kill -9: see own_temp_folder.

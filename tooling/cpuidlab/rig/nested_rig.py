@@ -23,11 +23,11 @@ class NestedRig(Rig):
     """A nested host and its guest."""
 
     setup: Setup
+    machine: HostMachine
 
     def __init__(self, setup: Setup, machine: HostMachine, deadline: Deadline) -> None:
         """Take over a virtual machine that runs."""
         super().__init__(setup, machine, NESTED, deadline)
-        self._vm = machine
         self._host: Ssh | None = None
 
     @classmethod
@@ -60,7 +60,7 @@ class NestedRig(Rig):
     def host(self) -> Ssh:
         """SSH to the host."""
         if self._host is None:
-            connect = partial(self._vm.connect, self.deadline)
+            connect = partial(self.machine.connect, self.deadline)
             self._host = self.log_in("host", connect, self.deadline, self.machine.watch)
         return self._host
 
@@ -75,7 +75,7 @@ class NestedRig(Rig):
     def snapshot(self, folder: Path) -> None:
         """Save the rig into the new folder `folder`, all connections closed, and let the rig go on."""
         self.hang_up()
-        self._vm.snapshot(folder, self.deadline)
+        self.machine.snapshot(folder, self.deadline)
         (folder / MARK).write_text(json.dumps(asdict(self.guest_mark)) + "\n")
 
     def hang_up(self) -> None:
