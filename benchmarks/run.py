@@ -27,8 +27,8 @@ from cpuidlab.base.progress import say, step
 from cpuidlab.commands import avocado_job
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observe import observed
-from cpuidlab.judge.eras import predict
 from cpuidlab.judge.expectations import identical
+from cpuidlab.judge.prediction import predicted
 from cpuidlab.judge.verdict import Verdict, judge
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import Setup, setup
@@ -125,7 +125,7 @@ class Benchmark:
         guest = Guest(rig)
         guest.set_cpuid()
         seen = observed(guest)
-        found = judge(identical, predict(self.setup.kernel.version), None, seen, promise="", rerun="")
+        found = judge(identical, predicted(self.setup.kernel).among[0], None, seen, promise="", rerun="")
         if found.verdict is not Verdict.PASS:
             raise LabError(f"the test that is measured did not pass: {found.verdict} {found.reason}")
 

@@ -41,7 +41,7 @@ def test_the_comma_of_an_image_does_not_part_hosts() -> None:
 
 def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
     made = plan.plan("5.10,6.1", "npt", "6.1=silent,warn")
-    assert {one.host: one.prediction.era.name for one in made.variants} == {"5.10": "warn", "6.1": "silent"}
+    assert {one.host: one.prediction.name for one in made.variants} == {"5.10": "warn", "6.1": "silent"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_release_that_is_no_version_is_told_before_the_job(monkeypatch: pytest
     monkeypatch.setattr(plan, "setup", odd)
     with pytest.raises(UsageError, match="cannot read a kernel version from 'next-20261101'"):
         plan.plan("tree:/a/linux", "npt")
-    assert plan.plan("tree:/a/linux", "npt", "warn").variants[0].prediction.era.name == "warn"
+    assert plan.plan("tree:/a/linux", "npt", "warn").variants[0].prediction.name == "warn"
 
 
 def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -127,17 +127,10 @@ def test_a_cold_run_probes_nothing_and_says_so_in_its_rerun(lab: Lab) -> None:
 
 def test_an_era_that_the_user_names_is_told_and_is_in_the_rerun(lab: Lab) -> None:
     lab.rig.hook.lines = WARNING_LINES
-    judgement = lab.run(narrow, era="warn", era_source="--era", eras="/home/me/eras.toml")
+    judgement = lab.run(narrow, era="warn", eras="/home/me/eras.toml")
     assert judgement.reason == "warned: MAXPHYADDR lowered\nera warn of 5.10 is named by --era"
     assert lab.cell.predicted == "warn"
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --era warn --eras /home/me/eras.toml\n"
-
-
-def test_an_era_that_a_patch_names_is_told_and_is_not_in_the_rerun(lab: Lab) -> None:
-    lab.rig.hook.lines = WARNING_LINES
-    judgement = lab.run(narrow, era="warn", era_source="the patch 'warning'")
-    assert judgement.reason.endswith("\nera warn of 5.10 is named by the patch 'warning'")
-    assert (lab.folder / "rerun.txt").read_text() == f"{RERUN}\n"
 
 
 @pytest.mark.parametrize("where", ["setup", "open_rig"])

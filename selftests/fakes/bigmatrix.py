@@ -14,7 +14,7 @@ from cpuidlab.experiment.facts import facts_of
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED, Fate, GuestReport, Observation, VcpuAnswer, to_json
 from cpuidlab.judge.discrepancies import Expectation
-from cpuidlab.judge.eras import Era, era, predict
+from cpuidlab.judge.eras import Era, era
 from cpuidlab.judge.expectations import (
     changed,
     deadly,
@@ -24,7 +24,9 @@ from cpuidlab.judge.expectations import (
     untouched,
     with_nested_state,
 )
+from cpuidlab.judge.history import at
 from cpuidlab.judge.verdict import Verdict, judge
+from cpuidlab.kernels.version import place
 from cpuidlab.kvm.kmsg import Record, to_text
 from cpuidlab.kvm.warning import WARNING_LINES
 from cpuidlab.report.cell import Cell
@@ -57,7 +59,7 @@ class Host:
 
 
 def host(label: str, release: str, does: str = "", says: str = "") -> Host:
-    predicted = era(says) if says else predict(release)
+    predicted = era(says) if says else at(place(release).first)[0]
     return Host(label, release, predicted, era(does) if does else predicted)
 
 

@@ -10,7 +10,7 @@ from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era, era, eras
 
 NO, YES = "EINVAL", "accepted"
-FORBIDS = ("forbid-changed", "forbid-changed-l2", "false-refusal")
+FORBIDS = ("forbid-changed", "forbid-changed-l2", "false-refusal", "false-acceptance")
 NAMES = ("silent", "warn", "forbid-all", *FORBIDS)
 
 

@@ -33,24 +33,37 @@ def table(tmp_path: Path) -> Path:
         (replace(RHEL, release="6.6.6.el9_4"), "", "silent", "'*.el9*' in "),
         (RHEL, "warn", "warn", "--era"),
         (replace(RHEL, release="5.14.0-1-generic"), "", "warn", ""),
+        (replace(RHEL, release="5.14.0-1.el10"), "", "unknown", ""),
         (replace(RHEL, spec="5.10", release="5.10.0-46"), "", "forbid-all", "'5.10.*' in "),
         (replace(RHEL, spec="5.10+warning", release="5.10.0-46"), "", "warn", "the patch 'warning'"),
     ],
 )
 def test_who_counts_most(kernel: Kernel, named: str, era: str, source: str, table: Path) -> None:
     said = prediction.predicted(kernel, named, str(table))
-    assert said.era.name == era
-    assert said.source.startswith(source) and bool(said.source) == bool(source)
-    assert said.told("H") == (f"era {era} of H is named by {said.source}" if source else "")
+    assert said.name == era
+    told = said.told("H")
+    assert not source or told == f"era {era} of H is named by {said.why}"
+    assert said.why.startswith(source)
+    if era == "unknown":
+        assert told.startswith("no prediction for H: this vendor rebases KVM: RHEL")
+    elif not source:
+        assert told == ""
+
+
+def test_a_patch_may_bring_the_re_initialization() -> None:
+    plain = replace(RHEL, spec="5.10", release="5.10.0-46-cloud-amd64", version="5.10.262-1")
+    assert prediction.predicted(plain).reinit is False
+    assert prediction.predicted(replace(plain, spec="5.10+warning")).reinit is True
+    assert prediction.predicted(RHEL, "warn").reinit is None
 
 
 def test_the_users_own_table_is_found_and_need_not_exist(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert prediction.predicted(RHEL).era.name == "forbid-changed"
+    assert prediction.predicted(RHEL).name == "forbid-changed"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "empty"))
-    assert prediction.predicted(RHEL).era.name == "warn"
+    assert prediction.predicted(RHEL).era is None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +100,7 @@ def test_the_list_of_kernels_shows_it(
     monkeypatch.setattr(catalogue, "catalogue", lambda _: [row])
     assert cli.main(["kernels", "--eras", str(table)]) == 0
     said = capsys.readouterr().out
-    assert "forbid-all" in said and f"(predicted by '5.10.*' in {table})" in said
+    assert "forbid-all" in said and f"(predicted by user's table: '5.10.*' in {table})" in said
     table.write_text("nonsense")
     prediction.overrides.cache_clear()
     assert cli.main(["kernels", "--eras", str(table)]) == 2

@@ -5,7 +5,7 @@ from cpuidlab.experiment.observation import Probe
 from cpuidlab.judge.eras import era
 from cpuidlab.judge.probed_era import candidates, probed_era
 
-FORBID = ["false-refusal", "forbid-changed", "forbid-changed-l2"]
+FORBID = ["false-acceptance", "false-refusal", "forbid-changed", "forbid-changed-l2"]
 
 
 @pytest.mark.parametrize(

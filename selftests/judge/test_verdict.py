@@ -48,7 +48,8 @@ def test_a_backport_is_a_warning_that_names_it() -> None:
     verdict = judged("warn", REFUSED, probed="forbid-changed")
     assert verdict.verdict is Verdict.WARN
     assert verdict.reason.split("\n")[0] == (
-        "refused EINVAL: behaves as forbid-changed (commits c6617c61e8fe, ee3a5f9e3d9b, backported), not as warn"
+        "refused EINVAL: behaves as forbid-changed"
+        " (commits c6617c61e8fe, ee3a5f9e3d9b, 811f95ff9527, 5c89be1dd5cf, backported), not as warn"
     )
     assert judged("silent", WARNED, probed="warn").verdict is Verdict.WARN
 

@@ -40,8 +40,8 @@ def every_host(rows: Iterable[CatalogueRow], known: Iterable[Patch], borders: It
 
 
 def edges() -> frozenset[Version]:
-    """The versions at which one era ends and another begins."""
-    return frozenset(part.start for era in eras.eras() for part in era.ranges)
+    """The releases at which one era ends and another begins."""
+    return frozenset(part.start[:3] for era in eras.eras() for part in era.releases)
 
 
 def _around(border: Version, points: Iterable[Version]) -> tuple[Version, ...]:

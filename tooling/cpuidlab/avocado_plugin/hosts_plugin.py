@@ -41,8 +41,7 @@ class Hosts(Varianter):  # type: ignore[misc]  # Avocado has no types
         for variant in self._plan.variants:
             values = {
                 "host": parse(variant.host).absolute, "paging": variant.setup.paging, "cold": self._plan.cold,
-                "era": variant.prediction.era.name, "era_source": variant.prediction.source, "eras": self._plan.eras,
-                "kernel": variant.setup.kernel.digest,
+                "era": variant.prediction.named, "eras": self._plan.eras, "kernel": variant.setup.kernel.digest,
             }  # fmt: skip
             yield {"variant_id": variant.name, "variant": [TreeNode("", values)], "paths": ["/"]}
 

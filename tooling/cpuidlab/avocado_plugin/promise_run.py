@@ -102,10 +102,10 @@ class PromiseRun:
 
     def _judge(self, place: HostSetup, prediction: Prediction, observation: Observation) -> Judgement:
         can_probe = not (self._variant.cold or observation.log_refused)
-        self._probed = probed_era(probe(place), prediction.era) if can_probe else None
+        self._probed = probed_era(probe(place), prediction.among[0]) if can_probe else None
         promise = self._stated.in_paging(self._variant.paging)
         judgement = judge(
-            promise, prediction.era, self._probed, observation, promise=self._test.text, rerun=self._rerun
+            promise, prediction.among[0], self._probed, observation, promise=self._test.text, rerun=self._rerun
         )
         told = prediction.told(place.kernel.label)
         if told and judgement.verdict is not Verdict.ERROR:
@@ -130,7 +130,7 @@ class PromiseRun:
             paging=self._variant.paging,
             route=self._test.route,
             accel=self._setup.accel if self._setup else "",
-            predicted=self._prediction.era.name if self._prediction else "",
+            predicted=self._prediction.name if self._prediction else "",
             probed=self._probed.name if self._probed and judged else "",
             facts=self._facts(),
             verdict=judgement.verdict,

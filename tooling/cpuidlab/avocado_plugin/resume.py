@@ -42,4 +42,4 @@ def _key(plan: Plan, test: str, variant: str) -> str:
     one = next((one for one in plan.variants if one.name == variant), None)
     if one is None:
         return ""
-    return journal.key(test, one.setup.identity, one.prediction.era.name, plan.cold)
+    return journal.key(test, one.setup.identity, one.prediction.name, plan.cold)

@@ -4,9 +4,8 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cpuidlab.judge.eras import era
 from cpuidlab.judge.expectations import Promise
-from cpuidlab.judge.prediction import NAMED, Prediction, predicted
+from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.rig.host_machine import HostSetup
 from cpuidlab.rig.real_setup import TWO_DIMENSIONAL
 from cpuidlab.rig.rig import Stage
@@ -16,23 +15,20 @@ from cpuidlab.rig.rig import Stage
 class RunVariant:
     """One host in one paging mode, as a job names it to the process of a test; "" is what a job does not say.
 
-    `era` is the predicted one, and `era_source` says who names it (see `Prediction`). `kernel` is the digest of the
-    kernel that the job began with.
+    `era` is what the user named with --era, `eras` the user's table. `kernel` is the digest of the kernel that the job
+    began with.
     """
 
     host: str = "5.10"
     paging: str = "npt"
     cold: bool = False
     era: str = ""
-    era_source: str = ""
     eras: str = ""
     kernel: str = ""
 
     def prediction(self, place: HostSetup) -> Prediction:
-        """What the host is predicted to promise: as the job says, else as the kernel's version says."""
-        if self.era:
-            return Prediction(era(self.era), self.era_source)
-        return predicted(place.kernel, table=self.eras)
+        """What the host is predicted to promise."""
+        return predicted(place.kernel, self.era, self.eras)
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class CaseName:
         """The command that runs just this test in just this variant."""
         test = f"{self.file.parent.name}/{self.file.name}:{self.test_class}.{self.method}"
         words = [".venv/bin/avocado", "run", test, "--hosts", variant.host, "--paging", variant.paging]
-        words += ["--era", variant.era] if variant.era_source == NAMED else []
+        words += ["--era", variant.era] if variant.era else []
         words += ["--eras", variant.eras] if variant.eras else []
         words += ["--cold"] if variant.cold else []
         return shlex.join(words)

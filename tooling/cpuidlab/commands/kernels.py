@@ -9,7 +9,7 @@ from cpuidlab.base.exit_codes import OK
 from cpuidlab.judge import prediction
 from cpuidlab.kernels import catalogue
 
-BY_VERSION = "the version"
+BY_VERSION = "upstream version"
 
 
 def main(refresh: bool, eras: str, as_json: bool) -> int:
@@ -25,10 +25,11 @@ def main(refresh: bool, eras: str, as_json: bool) -> int:
 def _rows(refresh: bool, eras: str) -> Iterator[dict[str, Any]]:
     for row in catalogue.catalogue(refresh):
         predicted = prediction.of_release(row.release, row.version, eras)
-        yield asdict(row) | {"predicted": predicted.era.name, "predicted_by": predicted.source or BY_VERSION}
+        yield asdict(row) | {"predicted": predicted.name, "predicted_by": predicted.basis, "why": predicted.why}
 
 
 def _line(row: Mapping[str, Any]) -> str:
     state = row["lack"] or ("cached" if row["cached"] else "can be fetched")
-    by = "" if row["predicted_by"] == BY_VERSION else f" (predicted by {row['predicted_by']})"
-    return f"{row['series']:6} {row['version']:24} {row['predicted']:17} {row['suite']:20} {state}{by}"
+    era, basis = row["predicted"], row["predicted_by"]
+    why = "" if basis == BY_VERSION else f" (predicted by {basis}: {row['why']})"
+    return f"{row['series']:6} {row['version']:24} {era:17} {basis:17} {row['suite']:20} {state}{why}"

@@ -68,12 +68,12 @@ def run(trial: Trial) -> int:
     _tell("kernel", f"{place.kernel.release} (version {place.kernel.version})")
     _tell(
         "predicted",
-        f"era {prediction.era.name}: {prediction.era.summary}",
+        f"era {prediction.name}: {prediction.among[0].summary}",
         *filter(None, [prediction.told(place.kernel.label)]),
     )
     promise, seen = _try(trial, place)
-    _tell("promised", _promised(promise(prediction.era), len(seen.answers)))
-    judgement = _judge(trial, place, prediction.era, promise, seen)
+    _tell("promised", _promised(promise(prediction.among[0]), len(seen.answers)))
+    judgement = _judge(trial, place, prediction.among[0], promise, seen)
     _tell(judgement.verdict, *judgement.reason.splitlines(), f"{time.monotonic() - started:.1f} s in all")
     return BROKEN if judgement.verdict is Verdict.FAIL else OK
 

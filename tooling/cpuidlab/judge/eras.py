@@ -1,25 +1,44 @@
-"""The eras: which range of kernels promises what (data in tooling/eras.toml), and the lookup by version."""
+"""The eras and properties of kernels, and the ranges that have them (data in tooling/eras.toml)."""
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import cache
 from typing import Any
 
 from cpuidlab.base.errors import UsageError
 from cpuidlab.base.paths import TOOLING
-from cpuidlab.kernels.version import Version, upstream
+from cpuidlab.kernels.version import Place, Point, bound, point_text
 
 
 @dataclass(frozen=True)
 class Range:
-    """Kernels from `start` (inclusive) until `until` (exclusive; None: still going on), begun by `commits`."""
+    """Kernels from `start` (inclusive) until `until` (exclusive; None: still going on), begun by `commits`.
 
-    start: Version
-    until: Version | None
+    `applied` is the day on which linux-next may have got the commits, `merged` the day on which mainline did.
+    """
+
+    start: Point
+    until: Point | None
     commits: tuple[str, ...]
+    applied: date | None = None
+    merged: date | None = None
 
-    def __contains__(self, version: Version) -> bool:
-        return self.start <= version and (self.until is None or version < self.until)
+    def __contains__(self, point: Point) -> bool:
+        return self.start <= point and (self.until is None or point < self.until)
+
+    def meets(self, first: Point, last: Point) -> bool:
+        """Whether a kernel from `first` to `last`, both included, lies in this range."""
+        return self.start <= last and (self.until is None or self.until > first)
+
+    @property
+    def text(self) -> str:
+        """Such as `6.15 until 6.18.3`, `7.0 and later` or `before 5.14`."""
+        if self.until is None:
+            return f"{point_text(self.start)} and later"
+        until = point_text(self.until)
+        return f"{point_text(self.start)} until {until}" if self.start > (0, 0, 0, 0) else f"before {until}"
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,7 @@ class Era:
     identical: str
     pending: str
     changed: str
+    flags: str
     nested: str
     lines: bool
     defect: bool
@@ -39,7 +59,19 @@ class Era:
     @property
     def commits(self) -> tuple[str, ...]:
         """All the commits that began this era, in order."""
-        return tuple(commit for part in self.ranges for commit in part.commits)
+        return tuple(dict.fromkeys(commit for part in self.ranges for commit in part.commits))
+
+    @property
+    def releases(self) -> tuple[Range, ...]:
+        """The ranges as far as they hold releases: a border among candidates is moved to their release."""
+        found: list[Range] = []
+        for part in self.ranges:
+            start, until = _release(part.start), _release(part.until) if part.until else None
+            if found and found[-1].until == start:
+                found[-1] = replace(found[-1], until=until)
+            elif start != until:
+                found.append(replace(part, start=start, until=until))
+        return tuple(found)
 
     def later_than(self, other: "Era") -> bool:
         """Whether this era comes after `other` in history; an era that came back counts from its return."""
@@ -55,11 +87,31 @@ class Era:
         return next((part.commits for era in eras() for part in era.ranges if part.start == end), ())
 
 
+@dataclass(frozen=True)
+class Property:
+    """Something beside the answers that a range of kernels does."""
+
+    name: str
+    summary: str
+    ranges: tuple[Range, ...]
+
+    def of(self, place: Place) -> bool | None:
+        """Whether the kernels at `place` have the property; None where some have it and some have not."""
+        first, last = (any(point in part for part in self.ranges) for point in (place.first, place.last))
+        inside = place.kind == "series" and any(place.first < part.start <= place.last for part in self.ranges)
+        return first if first == last and not inside else None
+
+
 @cache
 def eras() -> tuple[Era, ...]:
     """Every era in order of history, as `later_than` has it."""
-    table = tomllib.loads((TOOLING / "eras.toml").read_text())
-    return tuple(sorted((_era(row) for row in table["era"]), key=lambda era: era.ranges[-1].start))
+    return tuple(sorted((_era(row) for row in _table()["era"]), key=lambda era: era.ranges[-1].start))
+
+
+@cache
+def properties() -> tuple[Property, ...]:
+    """Every property, in the order of the table."""
+    return tuple(Property(row["name"], row["summary"], _ranges(row["ranges"])) for row in _table()["property"])
 
 
 def era(name: str) -> Era:
@@ -70,29 +122,44 @@ def era(name: str) -> Era:
     raise UsageError(f"no era is named {name!r}; known: {', '.join(one.name for one in eras())}")
 
 
-def predict(version: str) -> Era:
-    """The era that a kernel's upstream version promises, from `uname -r` or a package version.
+def property_named(name: str) -> Property:
+    """The property of that name; a name that is not in the table is a mistake in the code."""
+    return next(each for each in properties() if each.name == name)
 
-    A release candidate counts as the release it leads to: 5.14-rc1 is 5.14. What a distribution has backported cannot
-    be seen here; the probe tells. Raises UsageError where no version can be read.
-    """
-    number = upstream(version)
-    return next(one for one in eras() if any(number in part for part in one.ranges))
+
+def _release(point: Point) -> Point:
+    """The bound of the release that a candidate leads to."""
+    return *point[:3], 0
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads((TOOLING / "eras.toml").read_text())
+
+
+def _ranges(rows: Sequence[dict[str, Any]]) -> tuple[Range, ...]:
+    return tuple(
+        Range(
+            bound(row["from"]),
+            bound(row["until"]) if "until" in row else None,
+            tuple(row["commits"]),
+            row.get("applied"),
+            row.get("merged"),
+        )
+        for row in rows
+    )
 
 
 def _era(row: dict[str, Any]) -> Era:
-    ranges = tuple(
-        Range(upstream(part["from"]), upstream(part["until"]) if "until" in part else None, tuple(part["commits"]))
-        for part in row["ranges"]
-    )
     return Era(
         name=row["name"],
         summary=row["summary"],
         identical=row["identical"],
         pending=row["pending"],
         changed=row["changed"],
+        flags=row.get("flags", row["changed"]),
         nested=row.get("nested", "accepted"),
         lines=row.get("lines", False),
         defect=row.get("defect", False),
-        ranges=ranges,
+        ranges=_ranges(row["ranges"]),
     )

@@ -36,6 +36,11 @@ class Patch:
         return (*(self.on.files if self.on else ()), self.path)
 
     @property
+    def all_commits(self) -> tuple[str, ...]:
+        """The upstream commits that this patch and the one below it carry."""
+        return (*(self.on.all_commits if self.on else ()), *self.commits)
+
+    @property
     def label(self) -> str:
         """Return what the kernel's label gets after its `+`."""
         return f"{self.on.label}+{self.name}" if self.on else self.name

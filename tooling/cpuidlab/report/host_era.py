@@ -119,9 +119,6 @@ def _note(predicted: Era | None, probed: Era | None, seen: Era | None) -> str:
 
 
 def _where(era: Era) -> str:
-    """The versions of an era's last range, for people."""
-    last = era.ranges[-1]
-    start, until = (".".join(map(str, v[:2] if v and not v[2] else v)) if v else "" for v in (last.start, last.until))
-    if last.start == (0, 0, 0):
-        return f"Linux before {until}"
-    return f"Linux from {start} until {until}" if until else f"Linux {start} and later"
+    """The releases of an era's last range, for people."""
+    last = era.releases[-1]
+    return f"Linux from {last.text}" if last.until and any(last.start) else f"Linux {last.text}"

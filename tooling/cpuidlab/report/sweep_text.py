@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Bits, Key, Outcome, Sweep, note_of, taken
 from cpuidlab.experiment.words import NOTE_WORDS
-from cpuidlab.judge.eras import predict
+from cpuidlab.judge.prediction import of_release
 from cpuidlab.kvm.fields import FIELDS, leaf_name
 from cpuidlab.report.sweep_map import Map
 
@@ -50,9 +50,10 @@ def _era_lines(old: Map, new: Map) -> list[str]:
     """What the versions promise, unless KVM was rebuilt with a patch."""
     if any("+" in one.host for one in (old, new)):
         return []
-    first, second = sorted((predict(one.release) for one in (old, new)), key=lambda era: era.ranges[-1].start)
-    if first == second:
+    eras = [era for one in (old, new) if (era := of_release(one.release, one.release).era)]
+    if len(eras) < 2 or eras[0] == eras[1]:
         return []
+    first, second = sorted(eras, key=lambda era: era.ranges[-1].start)
     return [f"by their versions one is of era {first.name}, the other of {second.name} ({', '.join(second.commits)})"]
 
 
