@@ -63,12 +63,14 @@ def test_kernels_shows_each_build_with_its_predicted_era_and_its_lack(
     monkeypatch.setattr(catalogue, "catalogue", listed)
     assert cli.main(["kernels", "--refresh"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert "silent" in first
+    assert "silent" in first and "upstream version" in first
     assert first.endswith(" cached")
     assert second.endswith("no modules package")
     assert cli.main(["kernels", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["kernels"]
     assert [row["predicted"] for row in rows] == ["silent", "forbid-changed-l2"]
+    reasons = [row["why"].partition(" (")[0] for row in rows]
+    assert reasons == ["upstream range before 5.14", "upstream range 7.0 and later"]
     assert asked == [True, False]
 
 
