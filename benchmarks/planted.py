@@ -94,7 +94,8 @@ def make(source: Path, folder: Path) -> None:
     shutil.copytree(source, folder)
     git(folder, "init", "-q")
     _commit(folder, "KVM of Debian's kernel", BASE)
-    kbuild.apply(patches.find(PATCH).path, folder)
+    for diff in patches.find(PATCH).diffs:
+        kbuild.apply(diff, folder)
     _commit(folder, "Warn when CPUID is set after KVM_RUN", GOOD)
     for commit in COMMITS:
         text = (folder / FILE).read_text()

@@ -9,6 +9,7 @@ from cpuidlab.base import command
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import buildtree, kbuild, patches
 from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.patch_files import Diff
 
 BEFORE = "".join(f"line {number}\n" for number in range(1, 21))
 AFTER = BEFORE.replace("line 10\n", "line ten\n")
@@ -27,26 +28,27 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def patch_file(tmp_path: Path, text: str) -> Path:
+def patch_of(tmp_path: Path, text: str) -> Diff:
     path = tmp_path / "my.patch"
     path.write_text(text)
-    return path
+    (found,) = patches.find(str(path)).diffs
+    return found
 
 
 def test_patch_that_fits(tmp_path: Path, source: Path) -> None:
-    kbuild.apply(patch_file(tmp_path, diff("virt/kvm/kvm_main.c", BEFORE, AFTER)), source)
+    kbuild.apply(patch_of(tmp_path, diff("virt/kvm/kvm_main.c", BEFORE, AFTER)), source)
     assert (source / "virt/kvm/kvm_main.c").read_text() == AFTER
 
 
 def test_patch_that_does_not_fit_names_file_and_hunk(tmp_path: Path, source: Path) -> None:
     text = diff("virt/kvm/kvm_main.c", BEFORE, AFTER).replace(" line 9\n", " other 9\n").replace("-line 10", "-other")
     with pytest.raises(UsageError, match=r"my\.patch does not apply: hunk 1 of virt/kvm/kvm_main\.c does not fit"):
-        kbuild.apply(patch_file(tmp_path, text), source)
+        kbuild.apply(patch_of(tmp_path, text), source)
     assert (source / "virt/kvm/kvm_main.c").read_text() == BEFORE
 
 
 def test_patch_that_is_in_already(tmp_path: Path, source: Path) -> None:
-    patch = patch_file(tmp_path, diff("virt/kvm/kvm_main.c", BEFORE, AFTER))
+    patch = patch_of(tmp_path, diff("virt/kvm/kvm_main.c", BEFORE, AFTER))
     kbuild.apply(patch, source)
     with pytest.raises(UsageError, match=r"hunk 1 of virt/kvm/kvm_main\.c does not fit"):
         kbuild.apply(patch, source)
@@ -56,12 +58,12 @@ def test_patch_that_is_in_already(tmp_path: Path, source: Path) -> None:
     ("text", "reason"),
     [
         (diff("mm/slab.c", BEFORE, AFTER), "mm/slab.c is not part of KVM's source"),
-        ("no patch at all\n", "Only garbage was found"),
+        ("no patch at all\n", "is empty: it changes no file"),
     ],
 )
 def test_patch_that_is_none_of_ours(tmp_path: Path, source: Path, text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        kbuild.apply(patch_file(tmp_path, text), source)
+        kbuild.apply(patch_of(tmp_path, text), source)
 
 
 def test_warning_patch_holds_the_two_lines() -> None:
@@ -124,7 +126,7 @@ def tree(tmp_path: Path) -> kbuild.Tree:
 
 
 def test_include_is_mended(tree: kbuild.Tree, make: Make) -> None:
-    kbuild._compile(tree, TARGET, Path("my.patch"))
+    kbuild._compile(tree, TARGET, "my.patch")
     assert (tree.headers / "Makefile").read_text() == f"include {tree.common}/Makefile\n"
     assert make.goals == ["modules"]
 
@@ -140,28 +142,25 @@ def test_include_is_mended(tree: kbuild.Tree, make: Make) -> None:
 def test_patch_that_does_not_compile(tree: kbuild.Tree, make: Make, said: str, told: str) -> None:
     make.output = f"a.c:1:1: warning: fine\n{said.replace('COMMON', str(tree.common))}\nmore\n"
     with pytest.raises(UsageError) as caught:
-        kbuild._compile(tree, TARGET, Path("my.patch"))
+        kbuild._compile(tree, TARGET, "my.patch")
     assert f"my.patch does not compile on {TARGET.release}: {told}" in str(caught.value)
     assert (tree.folder / "build.log").read_text() == make.output
     make.output = ""
-    kbuild._compile(tree, TARGET, Path("my.patch"))
+    kbuild._compile(tree, TARGET, "my.patch")
     assert make.goals == ["modules", "modules"]
 
 
 def test_failure_that_is_not_the_patchs_cleans_up_next_time(tree: kbuild.Tree, make: Make) -> None:
     make.output = "make: not enough memory\n"
     with pytest.raises(LabError, match=f"KVM of {TARGET.release} cannot be built"):
-        kbuild._compile(tree, TARGET, Path("my.patch"))
+        kbuild._compile(tree, TARGET, "my.patch")
     make.output = ""
-    kbuild._compile(tree, TARGET, Path("my.patch"))
+    kbuild._compile(tree, TARGET, "my.patch")
     assert make.goals == ["modules", "clean", "modules"]
-    kbuild._compile(tree, TARGET, Path("my.patch"))
+    kbuild._compile(tree, TARGET, "my.patch")
     assert make.goals[-2:] == ["modules", "modules"]
 
 
 def test_an_empty_patch_is_refused(tmp_path: Path) -> None:
-    source, patch = tmp_path / "source", tmp_path / "none.patch"
-    source.mkdir()
-    patch.write_text("")
     with pytest.raises(UsageError, match="is empty"):
-        kbuild.apply(patch, source)
+        patch_of(tmp_path, "")

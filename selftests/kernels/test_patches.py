@@ -21,15 +21,16 @@ def test_missing_patches() -> None:
 
 def test_a_patch_says_in_its_head_what_it_stands_on(tmp_path: Path) -> None:
     path = tmp_path / "fault.patch"
-    path.write_text("Host: 5.10+warning\n\n--- a/x\n")
+    diff = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"
+    path.write_text(f"Host: 5.10+warning\n\n{diff}")
     patch = patches.find(str(path))
     assert (patch.era, patch.series, patch.label) == ("warn", ("5.10",), "warning+fault")
-    assert patch.files == (patches.find("warning").path, path)
+    assert [each.text for each in patch.diffs] == [*(each.text for each in patches.find("warning").diffs), diff]
     with pytest.raises(UsageError, match=r"for kernel 5\.10, not for 6\.1"):
         patch.check_series("6.1")
     path.write_text("Host: 6.1\n\n--- a/x\n")
     patch = patches.find(str(path))
-    assert (patch.era, patch.series, patch.label, patch.files) == (None, ("6.1",), "fault", (path,))
+    assert (patch.era, patch.series, patch.label, patch.on) == (None, ("6.1",), "fault", None)
     path.write_text("Host: 6.18.5\n\n--- a/x\n")
     assert patches.find(str(path)).series == ("6.18",)
     path.write_text("Subject: a fix\n\n--- a/x\n")

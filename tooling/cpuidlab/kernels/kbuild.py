@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from filelock import FileLock
 
@@ -18,6 +19,7 @@ from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import buildtree, toolchain
 from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.patch_files import Diff
 
 RECIPE = "1"  # raised when the same patch on the same kernel gives other modules
 TREES = Kind("kbuild", cost=180)
@@ -74,34 +76,36 @@ def tree_of(target: Target) -> Tree:
     return Tree(artifacts.made(TREES, target.release, inputs, lambda folder: _unpack(target, folder)))
 
 
-def rebuild(target: Target, patches: Sequence[Path], into: Path) -> None:
-    """Fill `into` with lib/modules/RELEASE where the KVM modules are built with the patch files, one on the other.
+def rebuild(target: Target, diffs: Sequence[Diff], into: Path) -> None:
+    """Fill `into` with lib/modules/RELEASE where the KVM modules are built with the diffs, one on the other.
 
     Raises UsageError where the patch does not apply or compile, LabError where the build itself fails.
     """
     tree = tree_of(target)
     source = into / "source"
     shutil.copytree(tree.pristine, source)
-    for patch in patches:
-        apply(patch, source)
+    for diff in diffs:
+        if diff.text:
+            apply(diff, source)
     with FileLock(str(tree.folder) + ".lock", timeout=artifacts.LOCK_SECONDS):
         _sync(source, tree.common)
-        _compile(tree, target, patches[-1])
+        _compile(tree, target, diffs[-1].name)
         _install(tree, target, into)
     shutil.rmtree(source)
 
 
-def apply(patch: Path, source: Path) -> None:
-    """Apply a patch file to a source folder; UsageError with the file and hunk that do not fit."""
+def apply(diff: Diff, source: Path) -> None:
+    """Apply a diff to a source folder; UsageError with the file and hunk that do not fit."""
     env = {**os.environ, **buildtree.ENGLISH}
-    line = ["patch", "-p1", "-f", "-r", "-", "--no-backup-if-mismatch", "-d", str(source), "-i", str(patch)]
-    try:
-        output = command.run([*line, "--dry-run"], seconds=60, env=env)
-    except LabError as error:
-        raise UsageError(f"patch {patch} does not apply: {_reject(error.evidence)}") from error
-    if not output:  # patch takes an empty file for a patch
-        raise UsageError(f"patch {patch} is empty: it changes no file")
-    command.run(line, seconds=60, env=env)
+    with NamedTemporaryFile(suffix=".patch") as file:
+        file.write(diff.text.encode(errors="surrogateescape"))
+        file.flush()
+        line = ["patch", "-p1", "-f", "-r", "-", "--no-backup-if-mismatch", "-d", str(source), "-i", file.name]
+        try:
+            command.run([*line, "--dry-run"], seconds=60, env=env)
+        except LabError as error:
+            raise UsageError(f"patch {diff.name} does not apply: {_reject(error.evidence)}") from error
+        command.run(line, seconds=60, env=env)
 
 
 def depmod(root: Path, release: str) -> None:
@@ -152,7 +156,7 @@ def _sync(source: Path, into: Path) -> None:
                 copy.unlink()
 
 
-def _compile(tree: Tree, target: Target, patch: Path) -> None:
+def _compile(tree: Tree, target: Target, patch: str) -> None:
     buildtree.mend(tree.folder)  # the tree has got its final place only now
     kvm = tree.common / "arch/x86/kvm"
     make = toolchain.command(tree.folder, target.release, ["make", "-C", str(tree.headers), f"M={kvm}", *OPTIONS])

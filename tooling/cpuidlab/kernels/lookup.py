@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from cpuidlab.base import artifacts
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.progress import say
 from cpuidlab.kernels import builds, custom, debian, host_spec, kbuild, patches, pins
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.patches import Patch
@@ -70,12 +72,18 @@ def renew(bases: Sequence[str]) -> list[str]:
     return troubles
 
 
+@cache
+def _say_left_out(name: str, files: tuple[str, ...]) -> None:
+    if files:
+        say(f"  .. patch {name}: left out, as KVM's modules are not built from it: {', '.join(files)}")
+
+
 def _patched(kernel: Kernel, patch: Patch) -> Kernel:
     label = f"{kernel.label}+{patch.label}"
-    digests = " ".join(artifacts.file_digest(path) for path in patch.files)
-    inputs = {"kernel": kernel.digest, "patch": digests, "recipe": kbuild.RECIPE}
+    _say_left_out(patch.name, patch.left_out)
+    inputs = {"kernel": kernel.digest, "patch": patch.digest, "recipe": kbuild.RECIPE}
     suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
     target = kbuild.Target(kernel.release, kernel.version, suite, kernel.modules)
-    folder = artifacts.made(PATCHED, label, inputs, lambda into: kbuild.rebuild(target, patch.files, into))
+    folder = artifacts.made(PATCHED, label, inputs, lambda into: kbuild.rebuild(target, patch.diffs, into))
     modules = folder / "lib/modules" / kernel.release
     return replace(kernel, label=label, modules=modules, digest=folder.name, patch=patch.name)

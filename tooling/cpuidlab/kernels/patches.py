@@ -1,14 +1,17 @@
 """Find the patches that KVM can be rebuilt with: the project's own by name, all others by path."""
 
 import email.parser
+import hashlib
 import tomllib
 from dataclasses import dataclass
 from email.message import Message
+from functools import cached_property
 from pathlib import Path
 
 from cpuidlab.base.errors import UsageError
 from cpuidlab.base.paths import TOOLING
-from cpuidlab.kernels import host_spec
+from cpuidlab.kernels import host_spec, mail, patch_files
+from cpuidlab.kernels.patch_files import Diff
 from cpuidlab.kernels.version import series_of
 
 FOLDER = TOOLING / "patches"
@@ -16,10 +19,10 @@ FOLDER = TOOLING / "patches"
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch file. `era` is the era that a kernel with the patch is predicted to belong to, None if nobody knows.
+    """A patch file, a mailbox or a folder of patches.
 
-    `series` are the kernel series that the patch is written for, empty for any; `on` is the patch that must be applied
-    before it.
+    `era` is the era that a kernel with the patch is predicted to belong to, None if nobody knows. `series` are the
+    kernel series that it is written for, empty for any. `on` is the patch that it is written on top of.
     """
 
     name: str
@@ -30,10 +33,21 @@ class Patch:
     description: str = ""
     on: "Patch | None" = None
 
+    @cached_property
+    def diffs(self) -> tuple[Diff, ...]:
+        """What is applied, in order. Raises UsageError where there is nothing that changes KVM."""
+        return (*(self.on.diffs if self.on else ()), *patch_files.read(self.path))
+
     @property
-    def files(self) -> tuple[Path, ...]:
-        """Return the patch files in the order in which they are applied."""
-        return (*(self.on.files if self.on else ()), self.path)
+    def digest(self) -> str:
+        """A hash of what is applied: the same change in another form of mail has the same."""
+        text = "".join(each.text for each in self.diffs)
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The files of the patch that cannot change KVM's modules, each once."""
+        return tuple(dict.fromkeys(path for each in self.diffs for path in each.left_out))
 
     @property
     def all_commits(self) -> tuple[str, ...]:
@@ -72,6 +86,8 @@ def find(text: str) -> Patch:
     path = Path(text).expanduser()
     if path.is_file():
         return _from_file(path.resolve())
+    if path.is_dir():
+        return Patch(path.resolve().name, path.resolve())
     if "/" in text or path.suffix:
         raise UsageError(f"there is no patch file {path}")
     raise UsageError(
@@ -80,15 +96,16 @@ def find(text: str) -> Patch:
 
 
 def head(path: Path) -> Message:
-    """Return the `Name: text` lines at the beginning of a patch file, which `patch` passes over.
+    """The `Name: text` lines of ours at the beginning of a patch file, which a tool that applies it passes over.
 
-    Raises UsageError where the file cannot be read.
+    The header of a mail is none of ours, whatever names are in it. UsageError where the file cannot be read.
     """
     try:
         text = path.read_text(errors="replace")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    return email.parser.Parser().parsestr(text, headersonly=True)
+    found = email.parser.Parser().parsestr(text, headersonly=True)
+    return Message() if mail.is_mail(found) else found
 
 
 def _from_file(path: Path) -> Patch:
