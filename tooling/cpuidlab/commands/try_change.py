@@ -20,7 +20,7 @@ from cpuidlab.judge.expectations import Promise, changed, deadly, identical
 from cpuidlab.judge.prediction import predicted
 from cpuidlab.judge.probed_era import probed_era
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
-from cpuidlab.kvm import changes, cpuid
+from cpuidlab.kvm import changes, cpuid, field_changes
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import setup
 from cpuidlab.rig.host_machine import HostSetup
@@ -107,7 +107,7 @@ def promise_of(change: str, profile: Profile) -> Promise:
     """
     if not (change and changes.parse(change).compared):
         return identical
-    width = _number(change, "vaddr_width")
+    width = _number(change, "vaddr_width", "linear_bits")
     if width is not None and width not in WIDTHS:
         return lambda _: Expectation(answer="EINVAL", model="before")
     bits = _number(change, "maxphyaddr")
@@ -163,9 +163,10 @@ def _promised(due: Expectation, calls: int) -> str:
     return f"{due.answer} on every vCPU, {lines}; {HOPED[due.guest]}"
 
 
-def _number(change: str, name: str) -> int | None:
-    value = dict(step.strip().partition("=")[::2] for step in change.split(",")).get(name)
-    return None if value is None else int(value)
+def _number(change: str, *names: str) -> int | None:
+    """The number that a change gives to the field of one of these names; None where none is changed."""
+    values = dict(step.strip().partition("=")[::2] for step in change.split(","))
+    return next((field_changes.number(values[name]) for name in names if name in values), None)
 
 
 def _keep(folder: Path | None, files: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from cpuidlab.base.errors import UsageError
+from cpuidlab.kvm import field_changes
 from cpuidlab.kvm.cpuid import STATEFUL, Entry, Model, find, get_field, with_field
 from cpuidlab.kvm.fields import FIELDS
 
@@ -195,7 +196,8 @@ CHANGES: dict[str, _Row] = {
 
 def known() -> str:
     """All names with their values, for messages and help."""
-    return ", ".join(f"{name}={row.value}" if row.value else name for name, row in CHANGES.items())
+    names = ", ".join(f"{name}={row.value}" if row.value else name for name, row in CHANGES.items())
+    return f"{names}; {field_changes.FORMS}"
 
 
 def parse(text: str) -> Change:
@@ -210,9 +212,17 @@ def parse(text: str) -> Change:
 def _step(part: str) -> Step:
     name, _, value = part.partition("=")
     row = CHANGES.get(name)
+    if row is not None and _fits(row, part, value):
+        return Step(part, row.what.format(value), row.edit(value), row.compared)
+    change = field_changes.read(part, [field for field, _ in RUNTIME_FIELDS])
+    if change is not None:
+        return Step(part, change.what, change.edit, change.compared)
     if row is None:
         raise UsageError(f"unknown change {part!r}; known are: {known()}")
-    fits = value.isascii() and value.isdecimal() if row.value == "N" else value in row.value.split("|")
-    if not fits or ("=" in part) != bool(row.value):
-        raise UsageError(f"change {part!r}: write {f'{name}={row.value}' if row.value else name}")
-    return Step(part, row.what.format(value), row.edit(value), row.compared)
+    raise UsageError(f"change {part!r}: write {f'{name}={row.value}' if row.value else name}")
+
+
+def _fits(row: _Row, part: str, value: str) -> bool:
+    if ("=" in part) != bool(row.value):
+        return False
+    return value.isascii() and value.isdecimal() if row.value == "N" else value in row.value.split("|")
