@@ -128,3 +128,10 @@ def test_an_oops_after_the_mark() -> None:
     (trouble,) = troubles(said(log=log))
     assert "unable to handle page fault" in trouble
     assert troubles(said(log=log), mark=5) == ()
+
+
+@pytest.mark.parametrize(
+    "line", ["kvm: enabling virtualization on CPU8 failed", "kvm_intel: Inconsistent VMCS config on CPU 8"]
+)
+def test_a_guest_whose_kvm_refuses_a_cpu_is_sick(line: str) -> None:
+    assert troubles(said(log=f"{KMSG}3,5,4100000,-;{line}\n")) == (f"broken CPU: {line}",)

@@ -28,6 +28,11 @@ _TROUBLES = tuple(
         ("oops", r"\[#\d+\]|^Oops\b|[Uu]nable to handle kernel|[Uu]nable to handle page"),
         ("BUG", r"\bBUG: |^kernel BUG at|list_(add|del) corruption|^UBSAN: "),
         ("WARNING", r"^WARNING: |\[ cut here \]|^unchecked MSR access error"),
+        # virt/kvm/kvm_main.c, arch/x86/kvm: a CPU of the guest differs from the others, so that KVM cannot use it
+        (
+            "broken CPU",
+            r"enabling virtualization on CPU\d+ failed|Inconsistent VMCS config|CPU \d+ feature inconsistency",
+        ),
         ("hardware error", r"\[Hardware Error\]"),
         ("crashed program", r"\]: segfault at |^traps: .* trap "),
         ("soft reset", r"\b[Ss]oft[- ]reset\b"),
