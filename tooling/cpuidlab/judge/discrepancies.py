@@ -9,21 +9,11 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import Model, Observation
 from cpuidlab.experiment.witnesses import answers_text
 from cpuidlab.experiment.words import notes_in_words
+from cpuidlab.judge.host_lines import is_unrelated
 from cpuidlab.kvm.kmsg import Record, is_suppression_note
 from cpuidlab.kvm.warning import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES
 
 _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
-# Lines that are kept in the log and say nothing of CPUID: of a slow or shared machine, usual under emulation, whose
-# kernel may have stopped to trust its TSC and says so again when a VM gets its second vCPU; of a guest kernel that
-# tries a performance counter (PERF_CTR3) while it boots; of a vCPU that QEMU plugs in with the TSC rate that the first
-# ones got, before the host had refined its own.
-_UNRELATED = re.compile(
-    r"hrtimer: interrupt took|perf: interrupt took too long|clocksource: |sched: RT throttling"
-    r"|workqueue: \S+ (\[\w+\] )?hogged CPU|TSC found unstable after boot"
-    r"|(kvm: )*SMP vm created on host with unstable TSC"
-    r"|(kvm: )?user requested TSC rate (above|below) hardware speed"
-    r"|(kvm: )?kvm \[\d+\]: vcpu\d+, guest rIP: 0x[0-9a-f]+ Unhandled WRMSR\(0xc0010007\)"
-)
 # Seen in one boot of some hundreds: a nested vCPU halts for 28 s, its timer's interrupt lost between two emulations.
 _STOOD_STILL = ("stall: ", "lockup: ", "hung task: ")  # kinds that `kmsg.troubles` names
 _HOPED = {"stable": "staying stable", "harmed": "living on, harmed"}
@@ -169,5 +159,5 @@ def _noise(lines: int, log: Sequence[Record]) -> Iterator[str]:
         due = record.text in WARNING_LINES and record.level == WARNING_LEVEL
         due = due or (limited and is_suppression_note(record))
         loud = _KVM_LINE.search(record.text) or record.level <= WARNING_LEVEL
-        if loud and not due and not _UNRELATED.match(record.text):
+        if loud and not due and not is_unrelated(record.text):
             yield f'the host logged, at level {record.level}: "{record.text}"'
