@@ -85,7 +85,7 @@ def test_a_bound_without_a_candidate_stands_before_all_of_them() -> None:
         ("reinit", "5.13.0+", None),
         ("leak", "5.16.4", True),
         ("leak", "5.16.5", False),
-        ("sgx-kept", "6.3.13", True),
+        ("sgx-kept", "6.4.16", True),
         ("xen-tsc-refused", "6.14.11", True),
         ("xen-tsc-refused", "6.15", False),
         ("nent-written", "6.1.50", False),
