@@ -7,6 +7,7 @@ import pytest
 from cpuidlab.base.errors import UsageError
 from cpuidlab.commands import cli
 from cpuidlab.judge import prediction
+from cpuidlab.judge.eras import era
 from cpuidlab.kernels import catalogue
 from cpuidlab.kernels.kernel import Kernel
 
@@ -55,6 +56,16 @@ def test_a_patch_may_bring_the_re_initialization() -> None:
     assert prediction.predicted(plain).reinit is False
     assert prediction.predicted(replace(plain, spec="5.10+warning")).reinit is True
     assert prediction.predicted(RHEL, "warn").reinit is None
+
+
+def test_the_era_knows_whether_its_kernel_initializes_mmus_anew() -> None:
+    def of(release: str, named: str = "") -> bool | None:
+        return prediction.predicted(replace(RHEL, release=release, version=release), named).among[0].reinit
+
+    assert (of("5.10.251"), of("5.12.17"), of("5.13.0-52-generic"), of("5.15.16")) == (False, True, None, True)
+    assert (of("6.1.50", "silent"), of("5.10.251", "warn"), of(RHEL.release)) == (True, True, None)
+    silent = prediction.predicted(replace(RHEL, release="5.12.17", version="5.12.17")).era
+    assert silent == era("silent")  # it is the same promise
 
 
 def test_the_users_own_table_is_found_and_need_not_exist(

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from cpuidlab.base.errors import UsageError
 from cpuidlab.base.paths import TOOLING
 from cpuidlab.kernels.version import Place, Point, bound, point_text
+
+REINIT = "reinit"  # the property that tells of 49c6f8756cdf
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Era:
-    """One promise; the fields are explained at the top of eras.toml."""
+    """One promise; the fields are explained at the top of eras.toml.
+
+    `reinit` is no part of the promise: whether the kernel initializes its MMUs anew at each CPUID update, None where
+    nobody knows. A prediction sets it for its kernel.
+    """
 
     name: str
     summary: str
@@ -55,6 +61,7 @@ class Era:
     lines: bool
     defect: bool
     ranges: tuple[Range, ...]
+    reinit: bool | None = field(default=None, compare=False)
 
     @property
     def commits(self) -> tuple[str, ...]:
@@ -105,7 +112,10 @@ class Property:
 @cache
 def eras() -> tuple[Era, ...]:
     """Every era in order of history, as `later_than` has it."""
-    return tuple(sorted((_era(row) for row in _table()["era"]), key=lambda era: era.ranges[-1].start))
+    reinit = property_named(REINIT).ranges
+    found = [_era(row) for row in _table()["era"]]
+    found = [replace(each, reinit=any(each.ranges[0].start in part for part in reinit)) for each in found]
+    return tuple(sorted(found, key=lambda era: era.ranges[-1].start))
 
 
 @cache

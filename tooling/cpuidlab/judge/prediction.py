@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge import eras, history
-from cpuidlab.judge.eras import Era
+from cpuidlab.judge.eras import REINIT, Era
 from cpuidlab.kernels import host_spec, patches, vendors
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.vendors import Vendor
@@ -29,7 +29,6 @@ VERSIONS = {
     "after": "development tree",
     "next": "linux-next",
 }
-REINIT = "reinit"  # the property of eras.toml that tells of 49c6f8756cdf
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,13 @@ class Prediction:
 def predicted(kernel: Kernel, named: str = "", table: str = "") -> Prediction:
     """What `kernel` is predicted to promise: the era `named` by the user, that of its patch, that of the first pattern
     in the user's table that fits its release, that of its vendor, else that of its version."""
+    found = _predicted(kernel, named, table)
+    # a later era implies the re-initialization, whatever the version says: a backport brings both
+    among = tuple(replace(each, reinit=each.reinit or found.reinit) for each in found.among)
+    return replace(found, era=among[0] if found.era else None, among=among)
+
+
+def _predicted(kernel: Kernel, named: str, table: str) -> Prediction:
     name = host_spec.parse(kernel.spec).patch
     patch = patches.find(name) if name else None
     has = _properties(kernel.release, kernel.version)
