@@ -133,6 +133,24 @@ def test_an_era_that_the_user_names_is_told_and_is_in_the_rerun(lab: Lab) -> Non
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --era warn --eras /home/me/eras.toml\n"
 
 
+def test_where_nothing_is_predicted_the_probe_decides(lab: Lab) -> None:
+    lab.version = "5.13.0+"
+    judgement = lab.run(narrow)
+    assert judgement.verdict is Verdict.PASS
+    assert judgement.reason.startswith(
+        "silent: MAXPHYADDR lowered; consistent with era silent\nno prediction for 5.10: "
+    )
+    assert (lab.cell.predicted, lab.cell.probed) == ("unknown", "silent")
+
+
+@pytest.mark.parametrize(("lines", "verdict"), [(0, Verdict.FAIL), (2, Verdict.PASS)])
+def test_where_nothing_is_predicted_only_what_the_probe_showed_passes(lab: Lab, lines: int, verdict: Verdict) -> None:
+    lab.version = "5.13.0+"
+    lab.probe = Probe("accepted", "accepted", lines, lines)
+    lab.rig.hook.lines = WARNING_LINES
+    assert lab.run(narrow).verdict is verdict
+
+
 @pytest.mark.parametrize("where", ["setup", "open_rig"])
 @pytest.mark.parametrize("error", [UsageError("the patch does not apply"), LabError("no boot", "its console")])
 def test_a_rig_that_cannot_be_made_in_the_midst_of_a_job_is_an_error(lab: Lab, where: str, error: Exception) -> None:

@@ -126,6 +126,21 @@ def test_a_released_fault_harms_the_guest() -> None:
     assert promised(expectations.fault_released) == per_era(noting(TAKEN, *HARMLESS), harmed, refused, refused)
 
 
+def test_other_flags() -> None:
+    due = promised(expectations.changed)
+    accepted = Expectation(YES, model="asked", defect=True)
+    assert promised(expectations.other_flags) == due | {"false-acceptance": accepted}
+
+
+def test_where_nobody_knows_of_the_re_initialization_no_fault_is_promised() -> None:
+    unknown = replace(era("silent"), reinit=None)
+    for promise in (expectations.fault_missed_with_new_rules, expectations.fault_missed_of_former_vendor):
+        assert promise(unknown) == expectations.changed(unknown)
+    assert expectations.fault_released(unknown) == replace(expectations.changed(unknown), guest=None)
+    known = replace(era("silent"), reinit=True)  # as 5.12.17 is
+    assert expectations.fault_missed_with_new_rules(known) == noting(TAKEN, Note.MISSED_FAULT, Note.FAULT)
+
+
 def test_every_bit() -> None:
     taken = Expectation(None, notes=(Note.ALL_TAKEN,), model="asked")
     refused = Expectation(None, notes=(Note.ALL_REFUSED,), model="asked")

@@ -1,7 +1,7 @@
 """A kernel of which nothing is predicted passes where it is consistent with one possible era, else it fails."""
 
 import pytest
-from cpuidlab.experiment.observation import Observation
+from cpuidlab.experiment.observation import Observation, Probe
 from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era, era, eras
 from cpuidlab.judge.expectations import changed
@@ -53,5 +53,7 @@ def test_what_was_not_seen_is_an_error_where_an_era_may_fit() -> None:
 
 
 def test_a_probe_narrows_what_is_possible() -> None:
-    assert suspects_of(TWO, [era("forbid-changed"), era("silent")]) == [era("forbid-changed")]
-    assert suspects_of(TWO, [era("silent")]) == TWO
+    assert suspects_of(TWO, Probe("accepted", "EINVAL", 0, 0)) == [*TWO]
+    assert suspects_of(eras(), Probe("accepted", "accepted", 2, 2)) == [era("warn")]
+    assert suspects_of(TWO, Probe("accepted", "accepted", 0, 0)) == TWO
+    assert suspects_of(TWO, None) == [*TWO]

@@ -17,6 +17,7 @@ from cpuidlab.experiment.observe import Look, look_last
 from cpuidlab.judge.eras import Era
 from cpuidlab.judge.prediction import Prediction
 from cpuidlab.judge.probed_era import probed_era
+from cpuidlab.judge.unknown import judge_unknown, suspects_of
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.report.cell import Cell
 from cpuidlab.rig.host_config import setup
@@ -102,11 +103,14 @@ class PromiseRun:
 
     def _judge(self, place: HostSetup, prediction: Prediction, observation: Observation) -> Judgement:
         can_probe = not (self._variant.cold or observation.log_refused)
-        self._probed = probed_era(probe(place), prediction.among[0]) if can_probe else None
+        shown = probe(place) if can_probe else None
+        self._probed = probed_era(shown, prediction.era) if shown else None
         promise = self._stated.in_paging(self._variant.paging)
-        judgement = judge(
-            promise, prediction.among[0], self._probed, observation, promise=self._test.text, rerun=self._rerun
-        )
+        words = {"promise": self._test.text, "rerun": self._rerun}
+        if prediction.era is None:
+            judgement = judge_unknown(promise, suspects_of(prediction.among, shown), observation, **words)
+        else:
+            judgement = judge(promise, prediction.era, self._probed, observation, **words)
         told = prediction.told(place.kernel.label)
         if told and judgement.verdict is not Verdict.ERROR:
             judgement = replace(judgement, reason=f"{judgement.reason}\n{told}")

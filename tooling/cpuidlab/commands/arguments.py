@@ -41,6 +41,14 @@ def _kernels(command: Parser) -> None:
     _add_json(command)
 
 
+def _predict(command: Parser) -> None:
+    add = command.add_argument
+    add("releases", nargs="*", metavar="RELEASE", help="what uname -r says, such as 6.19.0-rc1")
+    add("--eras", metavar="FILE", default="", help=ERAS)
+    add("--page", action="store_true", help="write docs/predictions.md anew")
+    _add_json(command)
+
+
 def _try(command: Parser) -> None:
     add = command.add_argument
     add("--host", metavar="HOST", required=True, help="such as 5.10, 5.10+warning, tree:DIR")
@@ -134,6 +142,7 @@ def _fresh(command: Parser) -> None:
 COMMANDS: dict[str, tuple[str, Callable[[Parser], Any]]] = {
     "doctor": ("what this machine can do, what is missing, and what mends it", _add_json),
     "kernels": ("the kernels that can be tested: series, versions, cached or not", _kernels),
+    "predict": ("the era that a kernel's release promises, and why", _predict),
     "sweep": ("which bits of CPUID a kernel lets be changed after KVM_RUN", _sweep),
     "try": ("one change of a running guest's CPUID on one host, step by step", _try),
     "shell": ("a shell, or one program, on a nested host or in the guest on it", _shell),

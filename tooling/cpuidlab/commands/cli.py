@@ -39,6 +39,16 @@ def _kernels(options: Namespace) -> int:
     return kernels.main(options.refresh, options.eras, options.json)
 
 
+def _predict(options: Namespace) -> int:
+    from cpuidlab.commands import predict
+
+    if bool(options.releases) == options.page:
+        raise UsageError("predict wants either releases or --page")
+    if options.page:
+        return predict.write_page()
+    return predict.main(options.releases, options.eras, options.json)
+
+
 def _sweep(options: Namespace) -> int:
     from cpuidlab.base import die_with_parent
     from cpuidlab.commands import sweep
@@ -130,7 +140,7 @@ def _fresh(options: Namespace) -> int:
 
 
 RUN: Mapping[str, Callable[[Namespace], int]] = {
-    "doctor": _doctor, "kernels": _kernels, "sweep": _sweep, "try": _try, "shell": _shell, "cache": _cache,
-    "nightly": _nightly, "export": _export, "compare": _compare, "mutants": _mutants, "steady": _steady,
-    "fresh": _fresh,
+    "doctor": _doctor, "kernels": _kernels, "predict": _predict, "sweep": _sweep, "try": _try, "shell": _shell,
+    "cache": _cache, "nightly": _nightly, "export": _export, "compare": _compare, "mutants": _mutants,
+    "steady": _steady, "fresh": _fresh,
 }  # fmt: skip

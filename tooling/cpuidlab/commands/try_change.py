@@ -17,8 +17,9 @@ from cpuidlab.experiment.observe import Look
 from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era
 from cpuidlab.judge.expectations import Promise, changed, deadly, identical
-from cpuidlab.judge.prediction import predicted
+from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.judge.probed_era import probed_era
+from cpuidlab.judge.unknown import judge_unknown, suspects_of
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.kvm import changes, cpuid, field_changes
 from cpuidlab.rig.guest_config import PROFILES, Profile
@@ -66,14 +67,11 @@ def run(trial: Trial) -> int:
     prediction = predicted(place.kernel, trial.era, trial.eras)
     _tell("host", f"{place.kernel.label}, {trial.paging}, {place.accel}; guest of profile {trial.profile}")
     _tell("kernel", f"{place.kernel.release} (version {place.kernel.version})")
-    _tell(
-        "predicted",
-        f"era {prediction.name}: {prediction.among[0].summary}",
-        *filter(None, [prediction.told(place.kernel.label)]),
-    )
+    _tell("predicted", *_predicted(prediction, place.kernel.label))
     promise, seen = _try(trial, place)
-    _tell("promised", _promised(promise(prediction.among[0]), len(seen.answers)))
-    judgement = _judge(trial, place, prediction.among[0], promise, seen)
+    era = prediction.era
+    _tell("promised", _promised(promise(era), len(seen.answers)) if era else "what one of the possible eras promises")
+    judgement = _judge(trial, place, prediction, promise, seen)
     _tell(judgement.verdict, *judgement.reason.splitlines(), f"{time.monotonic() - started:.1f} s in all")
     return BROKEN if judgement.verdict is Verdict.FAIL else OK
 
@@ -121,15 +119,26 @@ def promise_of(change: str, profile: Profile) -> Promise:
     return expect
 
 
-def _judge(trial: Trial, place: HostSetup, era: Era, promise: Promise, seen: Observation) -> Judgement:
-    """Judge; the kernel is probed only where it is not what its era predicts, to find out whether it is a later one."""
-    text = f"{trial.change or 'the same CPUID'} after KVM_RUN"
-    judgement = judge(promise, era, None, seen, promise=text, rerun=trial.command)
-    if judgement.verdict is Verdict.FAIL and not trial.cold:
-        judgement = judge(promise, era, probed_era(probe(place), era), seen, promise=text, rerun=trial.command)
+def _judge(trial: Trial, place: HostSetup, prediction: Prediction, promise: Promise, seen: Observation) -> Judgement:
+    """Judge; the kernel is probed where nothing is predicted of it, or where it is not what its era predicts."""
+    words = {"promise": f"{trial.change or 'the same CPUID'} after KVM_RUN", "rerun": trial.command}
+    era = prediction.era
+    if era is None:
+        shown = None if trial.cold else probe(place)
+        judgement = judge_unknown(promise, suspects_of(prediction.among, shown), seen, **words)
+    else:
+        judgement = judge(promise, era, None, seen, **words)
+        if judgement.verdict is Verdict.FAIL and not trial.cold:
+            judgement = judge(promise, era, probed_era(probe(place), era), seen, **words)
     if judgement.verdict is Verdict.ERROR:
         raise LabError(judgement.reason, judgement.evidence)
     return judgement
+
+
+def _predicted(prediction: Prediction, host: str) -> list[str]:
+    if prediction.era is None:
+        return [prediction.told(host), f"possible: {', '.join(era.name for era in prediction.among)}"]
+    return [f"era {prediction.name}: {prediction.era.summary}", *filter(None, [prediction.told(host)])]
 
 
 def _tell(head: str, *lines: str) -> None:

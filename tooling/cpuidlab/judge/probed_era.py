@@ -10,7 +10,7 @@ def candidates(probe: Probe) -> tuple[Era, ...]:
     return tuple(era for era in eras() if _fits(era, probe))
 
 
-def probed_era(probe: Probe, predicted: Era) -> Era | None:
+def probed_era(probe: Probe, predicted: Era | None) -> Era | None:
     """The era that a probe showed, None where none fits; where several do, the predicted one, else a sound one."""
     fitting = candidates(probe)
     if predicted in fitting:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from cpuidlab.experiment.observation import Observation
+from cpuidlab.experiment.observation import Observation, Probe
 from cpuidlab.judge.eras import Era
 from cpuidlab.judge.expectations import Promise
+from cpuidlab.judge.probed_era import candidates
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
 
 
@@ -28,6 +29,7 @@ def judge_unknown(
     return Judgement(Verdict.FAIL, f"{found[0].reason}\nconsistent with none of the eras that are possible: {names}")
 
 
-def suspects_of(among: Sequence[Era], shown: Sequence[Era]) -> Sequence[Era]:
-    """The eras of `among` that a probe has `shown` as well; all of `among` where it has shown none of them."""
-    return [era for era in among if era in shown] or among
+def suspects_of(among: Sequence[Era], shown: Probe | None) -> Sequence[Era]:
+    """The eras of `among` that fit what the kernel has shown; all of them where it was not asked, or fits none."""
+    fitting = candidates(shown) if shown else among
+    return [era for era in among if era in fitting] or among
