@@ -1,8 +1,6 @@
 """Avocado's plug-in for the end of a job: it writes and prints the matrix, and sets Avocado's exit code."""
 
-import io
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,6 @@ from avocado.core.plugin_interfaces import JobPost
 from cpuidlab.avocado_plugin.current_job import job as current
 from cpuidlab.avocado_plugin.one_line import exit_in_one_line
 from cpuidlab.avocado_plugin.options_plugin import SECTION, plan_of
-from cpuidlab.base.error_text import first_line
 from cpuidlab.base.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -66,25 +63,10 @@ def _collect(job: Any, plan: "Plan") -> int:
 
 def _lines(report: "Report", plan: "Plan") -> Iterator[str]:
     """Yield what is printed of a matrix: the grid, the summary, and a line for each cell that is worth a look."""
-    from cpuidlab.report import matrix, terminal  # noqa: PLC0415
+    from cpuidlab.report import terminal  # noqa: PLC0415
 
-    yield f"\n{_drawn(lambda width: terminal.terminal(report, width))}"
-    yield report.summary
-    for cell in report.remarkable:
-        where = f"{matrix.label((cell.case, cell.route))}, {cell.host} {cell.paging}"
-        yield f"{cell.verdict} {where}: {first_line(cell.reason)}"
+    yield from terminal.lines(report)
     if current.kept:
         yield f"{len(current.kept)} tests were kept from the job that was resumed."
     for spec, reason in plan.left_out:
         yield f"{spec} was left out: {reason}"
-
-
-def _drawn(draw: Callable[[int], Any]) -> str:
-    """Return what `draw` makes for the terminal's width, as text, in colour where the text goes to a terminal."""
-    from rich.console import Console  # noqa: PLC0415
-
-    width = None if sys.stdout.isatty() else 120
-    console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=width)
-    console.print(draw(console.width))
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text

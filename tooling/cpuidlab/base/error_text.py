@@ -43,6 +43,11 @@ def first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
+def printable(text: str) -> str:
+    """Return the text with a blank for each sign that does not print: a file may hold what commands a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
 def _of_system(error: OSError) -> str:
     """Return what the system refused, and of a full disk also what to do."""
     full = error.errno in FULL_DISK

@@ -117,6 +117,12 @@ def _compare(command: Parser) -> None:
     add("--html", type=Path, metavar="FILE", help="write the new matrix's page, with what changed")
 
 
+def _merge(command: Parser) -> None:
+    add = command.add_argument
+    add("matrices", type=Path, nargs="+", metavar="MATRIX", help="a job's matrix.json, or the job's folder")
+    add("--out", type=_folder, default=Path("merged"), metavar="DIR", help="where the merged matrix goes (merged)")
+
+
 def _mutants(command: Parser) -> None:
     add = command.add_argument
     add("names", nargs="*", metavar="NAME", help="the mutants to test; all where none is named")
@@ -150,6 +156,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], Any]]] = {
     "nightly": ("fetch the newest kernels, run the matrix, tell what has changed", _nightly),
     "export": ("a matrix in the format of another system, on standard output", _export),
     "compare": ("what changed between two matrices; exit 1 if anything got worse", _compare),
+    "merge": ("one matrix of several jobs that ran apart; exit 125 if two of them disagree", _merge),
     "mutants": ("rebuild KVM with one fault at a time and see whether a test notices", _mutants),
     "steady": ("the whole suite again and again on hosts without a fault: no false alarm", _steady),
     "fresh": ("set-up, doctor and smoke in clean roots of distributions", _fresh),

@@ -101,6 +101,12 @@ def _compare(options: Namespace) -> int:
     return compare.main(options.old, options.new, options.html)
 
 
+def _merge(options: Namespace) -> int:
+    from cpuidlab.commands import merge
+
+    return merge.main(options.matrices, options.out)
+
+
 def _mutants(options: Namespace) -> int:
     from cpuidlab.base import die_with_parent
     from cpuidlab.commands import avocado_job, mutants, mutation_report, mutation_run
@@ -142,5 +148,5 @@ def _fresh(options: Namespace) -> int:
 RUN: Mapping[str, Callable[[Namespace], int]] = {
     "doctor": _doctor, "kernels": _kernels, "predict": _predict, "sweep": _sweep, "try": _try, "shell": _shell,
     "cache": _cache, "nightly": _nightly, "export": _export, "compare": _compare, "mutants": _mutants,
-    "steady": _steady, "fresh": _fresh,
+    "steady": _steady, "fresh": _fresh, "merge": _merge,
 }  # fmt: skip

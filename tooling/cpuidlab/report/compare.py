@@ -5,12 +5,12 @@ something before, that is lost coverage and said apart.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.cell import Cell, Place, Row
 from cpuidlab.report.gist import gist
-from cpuidlab.report.matrix import grid
+from cpuidlab.report.matrix import grid, routed, routes_of
 
 Known = Mapping[tuple[Row, Place], Cell]
 
@@ -79,8 +79,8 @@ class Changes:
 
 def compare(old: Sequence[Cell], new: Sequence[Cell]) -> Changes:
     """Compare two matrices; rows and columns that only one of them has are no cells that changed."""
-    routes = {cell.case: cell.route for cell in (*old, *new) if cell.route}
-    before, after = grid([_routed(cell, routes) for cell in old]), grid([_routed(cell, routes) for cell in new])
+    routes = routes_of((*old, *new))
+    before, after = grid([routed(cell, routes) for cell in old]), grid([routed(cell, routes) for cell in new])
     rows = [row for row in after.rows if row in before.rows]
     # not Grid.columns: a paging mode that was not run on one host has a column there all the same
     old_places, new_places = _places(old), _places(new)
@@ -122,11 +122,6 @@ def _kind(pair: Change) -> str:
     if step:
         return "worse" if step > 0 else "better"
     return "outcome" if gist(old.facts) != gist(new.facts) else ""
-
-
-def _routed(cell: Cell, routes: Mapping[str, str]) -> Cell:
-    """A test that was lost before it could say its route stands in the row of the others of its case."""
-    return cell if cell.route else replace(cell, route=routes.get(cell.case, ""))
 
 
 def _places(cells: Sequence[Cell]) -> tuple[Place, ...]:

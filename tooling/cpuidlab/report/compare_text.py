@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cpuidlab.base.error_text import first_line
+from cpuidlab.base.error_text import first_line, printable
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.cell import Cell, Place, Row, seen_in_words
 from cpuidlab.report.compare import Change, Changes, Move
@@ -54,7 +54,7 @@ def text(comparison: Comparison) -> str:
     lines = [comparison.summary]
     for section in comparison.sections:
         lines += ["", f"{section.title}:", *(f"  {line}" for line in section.lines)]
-    return "\n".join("".join(sign if sign.isprintable() else " " for sign in line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _summary(changes: Changes) -> str:

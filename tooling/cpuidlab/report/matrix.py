@@ -1,7 +1,7 @@
 """The compatibility matrix: its cells laid out as a table."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge.verdict import Verdict
@@ -10,7 +10,7 @@ from cpuidlab.report.cell import Cell, Place, Row
 from cpuidlab.report.promise_titles import Group, group_of
 
 # From the weightiest to the lightest: where two tests share a place in the table, the weightier is shown.
-_WEIGHT = {
+WEIGHT = {
     verdict: weight
     for weight, verdict in enumerate(
         (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.KNOWN, Verdict.SKIP, Verdict.PASS)
@@ -48,7 +48,7 @@ def grid(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> Grid:
     What is `planned` has its column even where nothing was tested.
     """
     places = dict.fromkeys([*planned, *((cell.host, cell.paging) for cell in cells)])
-    lightest_first = sorted(cells, key=lambda cell: _WEIGHT[cell.verdict], reverse=True)
+    lightest_first = sorted(cells, key=lambda cell: WEIGHT[cell.verdict], reverse=True)
     releases = {cell.host: cell.release for cell in cells if cell.release}
     rows = dict.fromkeys((cell.case, cell.route) for cell in cells)
     return Grid(
@@ -57,6 +57,16 @@ def grid(cells: Sequence[Cell], planned: Sequence[Place] = ()) -> Grid:
         pagings=tuple(sorted({paging for _, paging in places})),
         cells={((cell.case, cell.route), (cell.host, cell.paging)): cell for cell in lightest_first},
     )
+
+
+def routes_of(cells: Iterable[Cell]) -> dict[str, str]:
+    """Return the route of each case, as far as any cell tells it."""
+    return {cell.case: cell.route for cell in cells if cell.route}
+
+
+def routed(cell: Cell, routes: Mapping[str, str]) -> Cell:
+    """Put a test that was lost before it could say its route into the row of the others of its case."""
+    return cell if cell.route else replace(cell, route=routes.get(cell.case, ""))
 
 
 def label(row: Row) -> str:
@@ -75,7 +85,7 @@ def by_group(table: Grid) -> dict[Group, tuple[Row, ...]]:
 
 def remarkable(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """The cells that are no plain PASS, the weightiest first."""
-    return tuple(sorted((c for c in cells if c.verdict is not Verdict.PASS), key=lambda cell: _WEIGHT[cell.verdict]))
+    return tuple(sorted((c for c in cells if c.verdict is not Verdict.PASS), key=lambda cell: WEIGHT[cell.verdict]))
 
 
 def _age(host: str, releases: Mapping[str, str]) -> tuple[bool, tuple[int, ...], str]:

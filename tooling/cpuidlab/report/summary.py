@@ -27,7 +27,7 @@ def summary(cells: Sequence[Cell], table: Grid) -> str:
         parts = ["No host was tested."]
     elif broken:
         verb = "does" if len(broken) == 1 else "do"
-        head = f"{len(broken)} of {_count(len(tested), 'host')} {verb} not do what was promised"
+        head = f"{len(broken)} of {count(len(tested), 'host')} {verb} not do what was promised"
         parts = [f"{head}: {_list(broken, 'FAIL')}."]
     elif len(tested) == 1:
         parts = [f"The one host tested ({tested[0]}) does what it promises{limits}."]
@@ -37,7 +37,7 @@ def summary(cells: Sequence[Cell], table: Grid) -> str:
         hosts = _hosts(cells, table, verdict)
         if hosts:
             parts.append(f"{text}: {_list(hosts, verdict)}.")
-    return " ".join([*parts, *([f"Untested: {_count(untested, 'cell')}."] if untested else [])])
+    return " ".join([*parts, *([f"Untested: {count(untested, 'cell')}."] if untested else [])])
 
 
 def _hosts(cells: Sequence[Cell], table: Grid, verdict: Verdict) -> dict[str, int]:
@@ -50,5 +50,6 @@ def _list(hosts: Mapping[str, int], word: str) -> str:
     return ", ".join(f"{host} ({count} {word})" for host, count in hosts.items())
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where the number is not 1."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -14,13 +14,17 @@ UNFINISHED = "not run"  # in the header, where a job was cut short
 ABOUT = "matrix-header.json"  # what the page shows and matrix.json has no place for
 
 
-def write_all(report: Report, folder: Path) -> None:
-    """Write matrix.json, matrix.md, matrix.html and the header's file into the job's folder."""
-    matrix_file.write(report.cells, folder / "matrix.json")
+def write_all(report: Report, folder: Path, into: Path | None = None) -> None:
+    """Write matrix.json, matrix.md, matrix.html and the header's file.
+
+    `folder` is the job's, which the evidence is relative to; the files go there, or `into` another folder.
+    """
+    into = into or folder
+    matrix_file.write(report.cells, into / "matrix.json")
     about = {"header": dict(report.header), "planned": report.planned}
-    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-    (folder / "matrix.md").write_text(markdown(report), encoding="utf-8")
-    (folder / "matrix.html").write_text(html(report, folder=folder), encoding="utf-8")
+    (into / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    (into / "matrix.md").write_text(markdown(report), encoding="utf-8")
+    (into / "matrix.html").write_text(html(report, folder=folder), encoding="utf-8")
 
 
 def read_about(folder: Path) -> tuple[dict[str, str], list[Place]]:
