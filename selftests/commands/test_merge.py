@@ -172,10 +172,11 @@ def test_the_folder_of_a_job_is_not_overwritten(capsys: pytest.CaptureFixture[st
 
 
 def test_a_file_of_another_name_may_lie_beside_the_merged_matrix_whose_head_is_not_its_own() -> None:
-    matrix_file.write([CELL], Path("one.json"))
-    for _ in range(2):
-        assert ran("one.json", "--out", ".") == 0
-        assert json.loads(Path(ABOUT).read_text())["header"] == {"jobs": "one.json"}
+    for name in ("a.json", "b.json"):
+        matrix_file.write([CELL], Path(name))
+    for names in (("a.json", "b.json"), ("a.json",)):
+        assert ran(*names, "--out", ".") == 0
+        assert json.loads(Path(ABOUT).read_text())["header"] == {"jobs": ", ".join(names)}
 
 
 def test_a_folder_that_cannot_be_written_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
