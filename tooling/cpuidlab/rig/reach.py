@@ -4,25 +4,23 @@ The ssh of the machine is used as it is, so that the user's configuration, agent
 is not known is refused. One connection is made, and every program has a channel in it (ControlMaster of ssh_config(5)).
 """
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cpuidlab.base.command import last_line
 from cpuidlab.base.deadline import POLL_SECONDS, Deadline
+from cpuidlab.base.die_with_parent import end_with_parent
 from cpuidlab.base.errors import LabError, LostVMError, UsageError
 
 LOST = 255  # ssh's own exit code where it has no connection
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,10 @@ class Reach:
 
     def open(self, command: str) -> "FarProgram":
         """Start a shell command there. Raises UsageError where this machine has no ssh."""
-        words = [*self.prefix, command] if self.prefix else ["sh", "-c", command]
-        return FarProgram(self.name, words)
+        return FarProgram(self.name, self._words(command))
+
+    def _words(self, command: str) -> list[str]:
+        return [*self.prefix, command] if self.prefix else ["sh", "-c", command]
 
     def run(self, command: str, deadline: Deadline, *, given: bytes = b"", check: bool = True) -> str:
         """Run a shell command there to its end and return what it printed, `given` being its standard input.
@@ -69,11 +69,11 @@ class Reach:
 
     def read(self, command: str, deadline: Deadline, *, given: bytes = b"", check: bool = True) -> bytes:
         """Do what `run` does and return bytes."""
-        words = [*self.prefix, command] if self.prefix else ["sh", "-c", command]
+        words = self._words(command)
         try:
             done = subprocess.run(
                 words, input=given, capture_output=True, timeout=max(deadline.left(), 0.1), check=False,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=partial(end_with_parent, os.getpid()),
             )  # fmt: skip
         except FileNotFoundError as error:
             raise UsageError(f"{words[0]} is not installed; 'make setup' installs what is needed") from error
@@ -101,7 +101,7 @@ class FarProgram:
             try:
                 self._process = subprocess.Popen(
                     list(words), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._stderr,
-                    preexec_fn=_die_with_parent(),  # noqa: PLW1509  setpriv cannot see a parent that died before its call
+                    preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509  see QemuProcess
                 )  # fmt: skip
             except FileNotFoundError as error:
                 raise UsageError(f"{words[0]} is not installed; 'make setup' installs what is needed") from error
@@ -144,15 +144,3 @@ class FarProgram:
 
 def _short(command: str) -> str:
     return command if len(command) < 80 else f"{command[:77]}..."
-
-
-def _die_with_parent() -> Callable[[], None]:
-    """Return what a child does before it runs its program: ask for SIGKILL at the end of the thread that started it."""
-    parent = os.getpid()
-
-    def ask() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the call
-            os._exit(1)
-
-    return ask
