@@ -30,9 +30,11 @@ class Window:
         self.resize(80, 24)
         self.before = termios.tcgetattr(self.slave)
         self.seen = b""
+        # what a shell starts in the background ignores Ctrl-C, and so would all that it starts
+        words = ["env", "--default-signal=INT", sys.executable, fakeshell.__file__, str(home), *options]
         self.process = subprocess.Popen(
-            [sys.executable, fakeshell.__file__, str(home), *options], stdin=self.slave, stdout=self.slave,
-            stderr=self.slave, start_new_session=True, env=os.environ | {"TERM": "xterm"},
+            words, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True,
+            env=os.environ | {"TERM": "xterm"},
         )  # fmt: skip
 
     def resize(self, columns: int, rows: int) -> None:
