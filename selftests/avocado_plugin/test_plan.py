@@ -9,6 +9,8 @@ import pytest
 from cpuidlab.avocado_plugin import all_hosts, plan, results
 from cpuidlab.base import parallel
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
+from cpuidlab.rig.machine_facts import MachineFacts
+from cpuidlab.rig.real_setup import RealSetup
 from fakesetup import fake_setup
 
 
@@ -89,6 +91,30 @@ def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytes
     header = results.header(job, 1.0, 0)
     assert header["predictions"] == f"era warn of 5.10 is named by '5.10.0*' in {tmp_path}/eras.toml"
     assert header["hosts"] == "5.10 is 5.10.0-amd64 from tree:/a/linux"
+
+
+def test_the_header_says_what_a_real_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = MachineFacts.__dataclass_fields__
+    facts = MachineFacts(
+        **(dict.fromkeys(names, "") | {"module": "kvm_amd", "paging": "npt", "qemu_version": "QEMU 9"})
+    )
+
+    def mixed(spec: str, paging: str) -> Any:
+        nested = fake_setup("6.1", paging)
+        if spec != "local":
+            return nested
+        kernel = fake_setup("5.10", paging).kernel
+        kernel.label = kernel.digest = "local"
+        return RealSetup(kernel, paging, nested.guest_kernel, None, None, facts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plan, "setup", mixed)
+    real = results.header(plan.plan("local", "npt"), 1.0, 0)
+    assert real["machines"] == "local runs kvm_amd with npt paging, QEMU 9"
+    assert real["rigs"] == "on a real machine the guest boots for every test"
+    assert not {"carrier", "emulator"} & real.keys()
+    both = results.header(plan.plan("local,6.1", "npt"), 1.0, 0)
+    assert both["rigs"] == "frozen once, thawed for every test; on a real machine the guest boots for every test"
+    assert {"carrier", "emulator", "machines"} <= both.keys()
 
 
 def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ def test_lost_tests_are_errors_and_a_broken_promise_outweighs_them(tmp_path: Pat
         ("broken", (), "cpuidlab: no boot today", 125),
         ("interrupted", (), "cpuidlab: interrupted", 130),
         ("terminated", (), "cpuidlab: terminated", 143),
-        ("defect", (), "cpuidlab: RuntimeError: oops (<string>:24); this is a defect of the lab", 125),
+        ("defect", (), "cpuidlab: RuntimeError: oops (<string>:26); this is a defect of the lab", 125),
     ],
 )
 def test_what_cannot_be_prepared_is_one_line_and_no_job(

@@ -53,6 +53,13 @@ class Window:
         self.seen = self.seen[found.end() :]
         return found[0].decode()
 
+    def runs(self, program: str) -> None:
+        """Wait until the shell runs that program: a Ctrl-C that comes while it starts the program is lost."""
+        end = time.monotonic() + SECONDS
+        while program not in [child.name() for child in psutil.Process(self.process.pid).children(recursive=True)]:
+            assert time.monotonic() < end, f"{program} is not started"
+            time.sleep(0.02)
+
     def is_raw(self) -> bool:
         return not termios.tcgetattr(self.slave)[3] & termios.ICANON
 
@@ -83,6 +90,7 @@ def test_a_session(window: Window) -> None:
     window.sees("\r\nxterm 24 80 ü\r\n")
     window.type("echo up; sleep 60; echo $?\r")
     window.sees("\r\nup\r\n")
+    window.runs("sleep")
     window.type("\x03")  # Ctrl-C is the program's
     window.sees(r"\^C")
     window.resize(100, 30)

@@ -17,6 +17,7 @@ from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.cell import Cell, Place
 from cpuidlab.report.write import UNFINISHED
 from cpuidlab.rig.qemu_command import QEMU
+from cpuidlab.rig.real_setup import RealSetup
 
 # Avocado's word for a test beside the verdict that it wrote; any other word means that it went wrong afterwards.
 _STATUSES = {
@@ -89,24 +90,39 @@ def agrees(verdict: Verdict, status: str) -> bool:
 
 
 def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[str, str]:
-    """What stands above the matrix: the three kernels in play, what carried them, when and for how long."""
+    """What stands above the matrix: the kernels in play, the machines and emulators that ran them, when, how long."""
     setups = [variant.setup for variant in plan.variants]
     hosts = dict.fromkeys(_host(setup.kernel) for setup in setups)
     named = [variant.prediction.told(variant.setup.kernel.label) for variant in plan.variants]
+    real = [setup for setup in setups if isinstance(setup, RealSetup)]
+    is_nested = len(real) < len(setups)
     return {
-        "carrier": f"{platform.system()} {platform.release()} on this machine",
+        **({"carrier": f"{platform.system()} {platform.release()} on this machine"} if is_nested else {}),
         "hosts": ", ".join(hosts),
+        **({"machines": "; ".join(dict.fromkeys(map(_machine, real)))} if real else {}),
         **({"predictions": "; ".join(dict.fromkeys(told for told in named if told))} if any(named) else {}),
         "guest": setups[0].guest_kernel.release,
-        "emulator": qemu_version(),
+        **({"emulator": qemu_version()} if is_nested else {}),
         "accelerator": ", ".join(dict.fromkeys(setup.accel for setup in setups)),
-        "rigs": "booted cold for every test" if plan.cold else "frozen once, thawed for every test",
+        "rigs": _rigs(plan.cold, is_nested, bool(real)),
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "duration": f"{seconds:.0f} s",
         **({"kept": f"{kept} tests of the job that was resumed"} if kept else {}),
         **({"left out": "; ".join(f"{spec}: {why}" for spec, why in plan.left_out)} if plan.left_out else {}),
         **({UNFINISHED: f"{unfinished} tests"} if unfinished else {}),
     }
+
+
+def _rigs(cold: bool, nested: bool, real: bool) -> str:
+    """Say how each test got a fresh guest."""
+    ways = ["booted cold for every test" if cold else "frozen once, thawed for every test"] if nested else []
+    return "; ".join([*ways, *(["on a real machine the guest boots for every test"] if real else [])])
+
+
+def _machine(setup: RealSetup) -> str:
+    """Say what a real machine is."""
+    facts = setup.facts
+    return f"{setup.kernel.label} runs {facts.module} with {facts.paging} paging, {facts.qemu_version}"
 
 
 def _host(kernel: Kernel) -> str:
