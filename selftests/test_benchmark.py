@@ -12,8 +12,8 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.rig import qemu_process
 from cpuidlab.rig.host_machine import Boot
+from cpuidlab.rig.host_qemu import CPU
 from cpuidlab.rig.host_vm import TcgMachine
-from cpuidlab.rig.qemu_command import CPU
 from hypothesis import given
 from hypothesis import strategies as st
 

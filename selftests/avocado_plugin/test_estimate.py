@@ -24,6 +24,7 @@ from cpuidlab.base.speed import CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.kernels import debian, lookup
 from cpuidlab.rig import host_config
 from cpuidlab.rig.guest_config import PROFILES
+from cpuidlab.rig.host_qemu import FETCHED, FETCHED_MB
 from cpuidlab.rig.snapshots import RIGS
 
 KNOWN = {CELL: 4.0, RIG: 30.0, KERNEL: 10.0, PATCHED: 50.0}
@@ -31,8 +32,8 @@ JOB = Outlook(("5.10", "6.1"), ("npt", "shadow"), 30, False, (), (), 0, 0, 12)
 
 
 @pytest.fixture(autouse=True)
-def _both_paging_modes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "lack", lambda _: "")
+def _own_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "host_qemu", lambda: None)
 
 
 def nothing_is_made(name: str) -> Callable[..., object]:
@@ -102,11 +103,12 @@ def test_what_the_plan_will_refuse_is_refused(hosts: str, paging: str) -> None:
         outlook(hosts, paging, 10)
 
 
-def test_a_paging_mode_that_this_machine_cannot_do_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "lack", lambda mode: "no" if mode == "shadow" else "")
-    assert outlook("5.10", "npt,shadow", 10).cells == 10
-    with pytest.raises(UsageError):
-        outlook("5.10", "shadow", 10)
+@pytest.mark.usefixtures("kernels_there")
+def test_a_qemu_that_is_to_be_fetched_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "host_qemu", lambda: artifacts.made(FETCHED, "bookworm", {}, lambda _: None))
+    assert outlook("5.10", "npt", 10).megabytes == FETCHED_MB
+    artifacts.made(FETCHED, "bookworm", {}, lambda _: None)
+    assert outlook("5.10", "npt", 10).megabytes == 0
 
 
 def test_only_looking_ends_with_its_context() -> None:

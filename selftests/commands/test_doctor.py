@@ -13,7 +13,7 @@ import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.commands import doctor, doctor_kvm
 from cpuidlab.commands.doctor_kvm import Emulation
-from cpuidlab.rig import emulation
+from cpuidlab.rig import host_qemu
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 1}, "package": "Debian 8.2"}}}
 QEMU_8 = Emulation("8.2.1 Debian 8.2", svm=True, npt=True)
@@ -44,26 +44,26 @@ def test_the_features_of_the_emulated_vcpu_are_read_in_order(
 
 
 @pytest.mark.parametrize(
-    ("reason", "ok", "found"),
+    ("answer", "ok", "found"),
     [
-        ("", True, "guests boot under shadow paging, too"),
-        ("no intercept of CR3", False, "--paging shadow is left out: no intercept of CR3"),
+        (True, True, "this QEMU carries hosts under nested and under shadow paging"),
+        (False, True, "hosts run under the QEMU of Debian's suite bookworm"),
         (LabError("gcc failed"), False, "could not be tried: gcc failed"),
     ],
 )
-def test_shadow_paging_is_tried_and_its_lack_is_no_lack_of_the_machine(
-    reason: str | LabError, ok: bool, found: str, monkeypatch: pytest.MonkeyPatch
+def test_a_qemu_that_cannot_carry_each_paging_mode_is_no_lack_of_the_machine(
+    answer: bool | LabError, ok: bool, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lack(paging: str) -> str:
-        assert paging == "shadow"
-        if isinstance(reason, LabError):
-            raise reason
-        return reason
+    def sees_cr3_reads(_program: str) -> bool:
+        if isinstance(answer, LabError):
+            raise answer
+        return answer
 
-    monkeypatch.setattr(emulation, "lack", lack)
-    check = doctor._shadow(QEMU_8)
-    assert (check.ok, check.required, check.found) == (ok, False, found)
-    assert not doctor._shadow(Emulation("8", svm=False, npt=False)).ok
+    monkeypatch.setattr(host_qemu, "sees_cr3_reads", sees_cr3_reads)
+    check = doctor._host_qemu(QEMU_8)
+    assert (check.ok, check.required) == (ok, False)
+    assert found in check.found
+    assert not doctor._host_qemu(Emulation("8", svm=False, npt=False)).ok
 
 
 def test_qemu_that_does_not_start_is_a_required_lack_with_its_own_words(

@@ -20,7 +20,7 @@ from cpuidlab.report import sweep_map, sweep_page
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import described, difference, names, outcomes, summary
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.qemu_command import CPU
+from cpuidlab.rig.host_qemu import CPU
 from models import EPYC
 
 REFUSES, TAKES = NOTE_WORDS[Note.ALL_REFUSED], NOTE_WORDS[Note.ALL_TAKEN]

@@ -13,8 +13,8 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig import host_vm, qemu_process
 from cpuidlab.rig.host_machine import Boot
+from cpuidlab.rig.host_qemu import CPU
 from cpuidlab.rig.host_vm import TcgMachine
-from cpuidlab.rig.qemu_command import CPU
 from cpuidlab.rig.snapshots import RESTORABLE
 from fakeqmp import FakeQmp, No, Refused
 

@@ -19,10 +19,10 @@ from cpuidlab.kernels.kbuild import TREES
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.version import series_of
 from cpuidlab.rig import host_config
-from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.guest_module import HEADERS
 from cpuidlab.rig.host_config import AnySetup
+from cpuidlab.rig.host_qemu import FETCHED_MB, host_qemu
 from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
@@ -94,9 +94,8 @@ class Outlook:
 def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     """Return what `avocado run` with these options will do; UsageError or LabError where the plan will fail as well."""
     specs = all_hosts.expand(plan.split_hosts(hosts))
-    asked = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
-    pagings = tuple(mode for mode in asked if not lack(mode))
-    if not (specs and pagings and set(asked) <= set(plan.pagings_of(specs))):
+    pagings = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
+    if not (specs and pagings and set(pagings) <= set(plan.pagings_of(specs))):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]
     bases = dict.fromkeys([*(spec.base for spec in parsed if spec.base), GUEST_KERNEL])
@@ -106,11 +105,12 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     unbuilt = [spec for spec in patched if kernels[spec.base] is None or not _is_built(spec.text, pagings[0])]
     sources = tuple(base for base in dict.fromkeys(spec.base for spec in unbuilt) if not _holds(TREES, kernels[base]))
     headers = not _holds(HEADERS, kernels[GUEST_KERNEL])
+    qemu = not _is_there(host_qemu)
     lists = {row.suite.name: row for base in lacking for row in _rows(base)}
     return Outlook(
         hosts=specs, pagings=pagings, tests=tests, cold=cold, kernels=lacking, sources=sources, patched=len(unbuilt),
         megabytes=len(lacking) * KERNEL_MB + len(sources) * (SOURCE_MB + HEADERS_MB) + headers * HEADERS_MB
-        + sum(map(_list_mb, lists.values())),
+        + qemu * FETCHED_MB + sum(map(_list_mb, lists.values())),
         rigs=0 if cold else sum(_rigs_at(spec, mode) for spec in specs for mode in pagings),
     )  # fmt: skip
 

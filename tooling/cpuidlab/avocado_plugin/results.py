@@ -9,14 +9,13 @@ from typing import Any
 
 from cpuidlab.avocado_plugin.cell_file import CELL_FILE, case_of, read_cell
 from cpuidlab.avocado_plugin.plan import Plan
-from cpuidlab.base.command import run
 from cpuidlab.base.errors import NO_RIG, LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.cell import Cell, Place
 from cpuidlab.report.write import UNFINISHED
-from cpuidlab.rig.qemu_command import QEMU
+from cpuidlab.rig.host_qemu import host_qemu
 from cpuidlab.rig.real_setup import RealSetup
 
 # Avocado's word for a test beside the verdict that it wrote; any other word means that it went wrong afterwards.
@@ -132,9 +131,9 @@ def _host(kernel: Kernel) -> str:
 
 
 def qemu_version() -> str:
-    """The first line of what QEMU says of itself."""
+    """The first line of what the QEMU that carries nested hosts says of itself, and where that QEMU comes from."""
     try:
-        return run([QEMU, "--version"], seconds=10).partition("\n")[0]
+        return host_qemu().version
     except (LabError, UsageError) as error:
         return f"unknown: {error}"
 

@@ -21,7 +21,8 @@ TRY_SECONDS = 600
 BASE_SECONDS = 300
 # What a set-up is made from, beside the archive's packages.
 INPUTS = ("Makefile", "tooling/packages.txt", "tooling/setup.sh", "tooling/requirements.lock", "tooling/fresh-root",
-          "tooling/homes.toml", "setup.cfg", "guests/common.list", "guests/host/files.list",
+          "tooling/homes.toml", "setup.cfg", "tooling/qemu/qemu-system-x86_64",
+          "guests/common.list", "guests/host/files.list",
           "guests/guest/files.list")  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from cpuidlab.report.observation_lines import guest_lines
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import AnySetup, Setup
-from cpuidlab.rig.qemu_command import CPU, SVM
+from cpuidlab.rig.host_qemu import CPU, SVM
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import guest_snapshot, open_rig
 

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cpuidlab.base.artifacts import key_of
-from cpuidlab.base.errors import UnsupportedError, UsageError
+from cpuidlab.base.errors import UsageError
 from cpuidlab.kernels.host_spec import is_real, parse
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
 from cpuidlab.rig import images
-from cpuidlab.rig.emulation import lack
 from cpuidlab.rig.guest_config import QUICK_WORDS
 from cpuidlab.rig.host_machine import Boot, HostMachine
+from cpuidlab.rig.host_qemu import ACCEL, CPU
 from cpuidlab.rig.host_vm import TcgMachine
 from cpuidlab.rig.keys import Keys, lab_keys
-from cpuidlab.rig.qemu_command import ACCEL, CPU, qemu_identity
+from cpuidlab.rig.qemu_command import qemu_identity
 from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup, real_setup
 
 PAGINGS = {"npt": "1", "shadow": "0"}
@@ -105,7 +105,4 @@ def setup(host: str, paging: str) -> AnySetup:
         return real_setup(parse(host), paging)
     if paging not in PAGINGS:
         raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")
-    lacking = lack(paging)
-    if lacking:
-        raise UnsupportedError(lacking)
     return Setup(resolve(host), paging, resolve(GUEST_KERNEL), lab_keys())

@@ -1,17 +1,11 @@
-"""QEMU's command line for a nested host, and the identity of this machine's QEMU."""
+"""QEMU's command line for a nested host, and the identity of the QEMU that carries it."""
 
-import shutil
 from functools import cache
-from pathlib import Path
 
 from cpuidlab.base.artifacts import file_digest
-from cpuidlab.base.errors import UsageError
 from cpuidlab.rig.host_machine import Boot
+from cpuidlab.rig.host_qemu import ACCEL, host_qemu
 
-QEMU = "qemu-system-x86_64"
-ACCEL = "tcg"
-SVM = "svm=on,npt=on"
-CPU = f"EPYC,{SVM}"  # of a nested host
 MEMORY_MIB = 1024
 
 
@@ -21,15 +15,8 @@ def qemu_identity(cpu: str) -> str:
 
     Raises UsageError where QEMU is not installed.
     """
-    program = shutil.which(QEMU)
-    if program is None:
-        raise not_installed()
-    return f"{file_digest(Path(program))} {' '.join(machine_words(0, cpu, share=True))}"
-
-
-def not_installed() -> UsageError:
-    """Return the error for a machine without QEMU."""
-    return UsageError(f"{QEMU} is not installed; 'make setup' installs what is needed")
+    _, *words = machine_words(0, cpu, share=True)
+    return f"{file_digest(host_qemu().binary)} {' '.join(words)}"
 
 
 def machine_words(memory: int, cpu: str, share: bool) -> list[str]:
@@ -40,7 +27,7 @@ def machine_words(memory: int, cpu: str, share: bool) -> list[str]:
     # one vCPU: with two, threads of TCG that share the memory were seen to lose a guest now and then (docs/findings.md)
     ram = f"memory-backend-file,id=ram,size={MEMORY_MIB}M,mem-path=/dev/fd/{memory},share={'on' if share else 'off'}"
     return [
-        QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        host_qemu().program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-object", ram, "-machine", f"q35,accel={ACCEL},memory-backend=ram", "-m", str(MEMORY_MIB),
         "-cpu", cpu, "-smp", "1",
         "-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",

@@ -12,7 +12,7 @@ from functools import partial
 import psutil
 
 from cpuidlab.base.die_with_parent import end_with_parent
-from cpuidlab.rig.qemu_command import not_installed
+from cpuidlab.rig.host_qemu import not_installed
 
 CONSOLE_LINES = 200  # in an error's evidence: a panic prints a hundred lines of stacks, and its cause stands above them
 
