@@ -28,10 +28,10 @@ class Floor:
     guest_ssh: float
 
 
-def command(kernel: Path, memory: int, console: int, qmp: int) -> list[str]:
-    """QEMU's command line for a thaw; the numbers are descriptors that it inherits."""
+def command(program: str, kernel: Path, memory: int, console: int, qmp: int) -> list[str]:
+    """The command line for a thaw by a QEMU, `program`; the numbers are descriptors that it inherits."""
     return (
-        "qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot "
+        f"{program} -nodefaults -no-user-config -display none -no-reboot "
         f"-object memory-backend-file,id=ram,size=1024M,mem-path=/dev/fd/{memory},share=off "
         "-machine q35,accel=tcg,memory-backend=ram -m 1024 -cpu EPYC,svm=on,npt=on -smp 1 "
         "-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22 "
@@ -42,14 +42,14 @@ def command(kernel: Path, memory: int, console: int, qmp: int) -> list[str]:
     ).split()
 
 
-def thaw(frozen: Path, kernel: Path, client_key: Path) -> Floor:
+def thaw(program: str, frozen: Path, kernel: Path, client_key: Path) -> Floor:
     """Thaw the folder `frozen` once. Raises OSError, SSHException or QmpError where that fails; ends its QEMU."""
     key = paramiko.Ed25519Key.from_private_key_file(str(client_key))
     started = time.perf_counter()
     memory, console = os.open(frozen / "ram", os.O_RDONLY), os.memfd_create("console")
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
-    words = command(kernel, memory, console, theirs.fileno())
+    words = command(program, kernel, memory, console, theirs.fileno())
     with subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *words],
         pass_fds=(memory, console, theirs.fileno()), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -32,6 +32,7 @@ from cpuidlab.judge.prediction import predicted
 from cpuidlab.judge.verdict import Verdict, judge
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.host_qemu import host_qemu
 from cpuidlab.rig.rig import Rig, Stage
 from cpuidlab.rig.snapshots import open_rig, restorable
 from figures import Ratio
@@ -104,7 +105,9 @@ class Benchmark:
 
     def _raw_thaw(self) -> None:
         try:
-            raw = floor.thaw(self.frozen, self.setup.kernel.vmlinuz, self.setup.keys.folder / "client_key")
+            raw = floor.thaw(
+                host_qemu().program, self.frozen, self.setup.kernel.vmlinuz, self.setup.keys.folder / "client_key"
+            )
         except (OSError, ValueError, SSHException, floor.QmpError) as error:
             raise LabError(f"the raw thaw failed: {error!r}") from error
         self.seconds[RAW_RUNS].append(raw.runs)

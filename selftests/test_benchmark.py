@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.paths import PROJECT
-from cpuidlab.rig import qemu_process
+from cpuidlab.rig import qemu_command, qemu_process
 from cpuidlab.rig.host_machine import Boot
-from cpuidlab.rig.host_qemu import CPU
+from cpuidlab.rig.host_qemu import CPU, HostQemu
 from cpuidlab.rig.host_vm import TcgMachine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +88,7 @@ def lab_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tup
         raise StartError
 
     monkeypatch.setattr(qemu_process, "spawn", spawn)
+    monkeypatch.setattr(qemu_command, "host_qemu", lambda: HostQemu("qemu-of-the-lab", Path("/q")))
     (tmp_path / "ram").touch()
     with pytest.raises(StartError):
         TcgMachine.restore("host", Boot(Path("/k/vmlinuz"), None, "", CPU), tmp_path, Deadline.after(1))
@@ -96,7 +97,7 @@ def lab_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tup
 
 def test_the_floor_is_the_lab_s_own_machine(lab_command: tuple[list[str], tuple[int, ...]]) -> None:
     command, descriptors = lab_command
-    assert floor.command(Path("/k/vmlinuz"), *descriptors) == command
+    assert floor.command("qemu-of-the-lab", Path("/k/vmlinuz"), *descriptors) == command
 
 
 def test_the_floor_knows_nothing_of_the_lab() -> None:

@@ -39,6 +39,7 @@ def job() -> JobProgress:
 @pytest.fixture(autouse=True)
 def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What a terminal of 200 columns is sent."""
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal gets no live line
     console = Console(file=io.StringIO(), force_terminal=True, width=200, soft_wrap=True, highlight=False)
     monkeypatch.setattr(job_display, "console", console)
     monkeypatch.setattr(progress, "console", console)

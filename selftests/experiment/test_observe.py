@@ -164,6 +164,40 @@ def test_a_guest_that_panicked_is_dead_and_does_not_hang(monkeypatch: pytest.Mon
     assert look_at(rig).fate.how == "its QEMU lives on after Kernel panic - not syncing: Fatal exception"
 
 
+def test_a_guest_that_ends_between_the_look_and_cont_has_ended() -> None:
+    rig = FakeRig()
+
+    def resume() -> None:
+        rig.end_qemu(0, "", event("SHUTDOWN", 100.4, reason="guest-reset"))
+        raise LostVMError("QMP broke off during cont")
+
+    rig.resume = resume  # type: ignore[method-assign]
+    assert look_at(rig).fate.how == "reset by the guest itself (guest-reset)"
+
+
+def test_a_guest_that_kvm_gives_up_between_the_look_and_cont_has_died() -> None:
+    rig = FakeRig()
+
+    def resume() -> None:
+        rig.qmp.status = "internal-error"
+        rig.hook.events.append(GAVE_UP)
+        raise LabError("QMP cont was refused: Resetting the Virtual Machine is required")
+
+    rig.resume = resume  # type: ignore[method-assign]
+    fate = look_at(rig).fate
+    assert not fate.alive and fate.how.startswith("KVM_EXIT_INTERNAL_ERROR on vCPU 0")
+
+
+def test_a_cont_that_fails_on_a_guest_that_lives_is_a_failure_of_the_lab() -> None:
+    rig = FakeRig()
+
+    def resume() -> None:
+        raise LabError("QMP cont was refused")
+
+    rig.resume = resume  # type: ignore[method-assign]
+    assert look_at(rig).unseen == Unseen("QMP cont was refused")
+
+
 def test_a_slow_guest_is_asked_again() -> None:
     rig = FakeRig()
     tries = []

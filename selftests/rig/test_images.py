@@ -1,6 +1,7 @@
 """The images: what is in the hash of each, what is put in, and that the same inputs give the same bytes."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,6 +93,15 @@ def test_the_hook_shows_qemu_its_ioctl_alone() -> None:
         ["nm", "--dynamic", "--defined-only", images.hook_library()], check=True, capture_output=True, text=True
     ).stdout
     assert [line.split()[-1] for line in printed.splitlines()] == ["ioctl"]
+
+
+def test_the_hook_loads_under_a_glibc_of_2018() -> None:
+    printed = subprocess.run(
+        ["objdump", "--dynamic-syms", images.hook_library()], check=True, capture_output=True, text=True
+    ).stdout
+    versions = {tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([\d.]+)", printed)}
+    assert (2, 2, 5) in versions
+    assert max(versions) <= (2, 28), "add what is newer to tooling/hook/old_glibc.h"
 
 
 def test_an_image_is_the_base_with_the_modules_behind_it(

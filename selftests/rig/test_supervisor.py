@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
@@ -65,11 +66,9 @@ def _started(supervisor: Supervisor, deadline: Deadline) -> int:
 
 def _find(command: str, deadline: Deadline) -> int:
     while deadline.left():
-        listing = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True).stdout
-        for line in listing.splitlines():
-            number, _, words = line.strip().partition(" ")
-            if words.strip() == command:
-                return int(number)
+        for process in psutil.process_iter(["cmdline"]):
+            if " ".join(process.info["cmdline"] or ()) == command:
+                return process.pid
         time.sleep(0.02)
     raise AssertionError(f"{command} was never started")
 

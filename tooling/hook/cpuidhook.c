@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -171,7 +172,7 @@ static int run_vcpu(struct vcpu *vcpu, unsigned long request, void *arg)
 	int ret, err;
 
 	pthread_mutex_lock(&vcpu->gate);
-	vcpu->tid = gettid();
+	vcpu->tid = syscall(SYS_gettid);	/* glibc has gettid() from 2.30 on */
 	if (!vcpu->run)
 		map_run(vcpu);
 	if (vcpu->pending) {

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 #include <linux/kvm.h>
+#include "old_glibc.h"
 
 #define GET_ENTRIES 256		/* KVM_MAX_CPUID_ENTRIES: no vCPU has more */
 

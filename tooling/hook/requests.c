@@ -364,13 +364,13 @@ static int listen_privately(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct stat old;
+	struct statx old;	/* glibc had no lstat() as a symbol before 2.33 */
 
 	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= (int)sizeof(address.sun_path)) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	if (!lstat(path, &old) && S_ISSOCK(old.st_mode))
+	if (!statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &old) && S_ISSOCK(old.stx_mode))
 		unlink(path);
 	/* Linux gives the file the mode that the socket has when it is bound. umask would be the whole process's. */
 	if (fd < 0 || fchmod(fd, 0600) || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 8))

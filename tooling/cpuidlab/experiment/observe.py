@@ -71,14 +71,24 @@ class Look:
         if self._guest.course is Course.STAYS_STOPPED:
             return Nothing.NOT_RUN
         try:
-            if guest_exit.is_gone(self._rig):
-                return Nothing.ENDED
-            if how := guest_exit.given_up(self._rig, self._guest.logs):  # QEMU would not let such a guest go on
-                return Hung(how)
-            self._guest.resume()
+            if end := self._end_by_qemu():
+                return end
+            try:
+                self._guest.resume()
+            except LabError:  # it may have ended, or been given up, since that look
+                if end := self._end_by_qemu():
+                    return end
+                raise
             return self._health()
         except LabError as error:
             return Unseen(str(error), error.evidence)
+
+    def _end_by_qemu(self) -> Hung | Nothing | None:
+        """Say how the guest ended by what QEMU says; None where it lives. QEMU lets a guest given up not go on."""
+        if guest_exit.is_gone(self._rig):
+            return Nothing.ENDED
+        how = guest_exit.given_up(self._rig, self._guest.logs)
+        return Hung(how) if how else None
 
     def _health(self) -> GuestLook:
         """Log in anew and look at the guest's health. Raises LabError where the guest neither answers nor ends."""
@@ -101,14 +111,10 @@ class Look:
 
     def _end_meanwhile(self) -> Hung | Nothing | None:
         """Say why a guest does not answer; None where it may only be slow."""
-        if guest_exit.is_gone(self._rig):
-            return Nothing.ENDED
-        how = (
-            guest_exit.given_up(self._rig, self._guest.logs)
-            or guest_exit.panicked(self._rig, self._guest.deadline.within(END_SECONDS))
-            or guest_exit.stuck(self._rig)
-        )
-        if how:
+        if end := self._end_by_qemu():
+            return end
+        patience = self._guest.deadline.within(END_SECONDS)
+        if how := guest_exit.panicked(self._rig, patience) or guest_exit.stuck(self._rig):
             return Hung(how)
         return Nothing.ENDED if guest_exit.is_gone(self._rig) else None
 

@@ -76,9 +76,12 @@ class RealHost:
         self._log_reader = next((way for way in LOG_READERS if self._can_read_log(way, deadline)), None)
 
     def _check_hook(self, deadline: Deadline) -> None:
-        """Raise UnsupportedError where the machine's C library cannot load the hook."""
-        hook = shlex.quote(self.layout.hook)
-        said = self._reach.run(f"LD_PRELOAD={hook} sh -c : 2>&1", deadline, check=False).strip()
+        """Raise UnsupportedError where the machine's C library cannot load the hook into QEMU.
+
+        Another program does not tell: before glibc 2.34 a program has threads only if it is linked with libpthread.
+        """
+        hook, qemu = shlex.quote(self.layout.hook), shlex.quote(self.layout.qemu)
+        said = self._reach.run(f"LD_PRELOAD={hook} {qemu} --version 2>&1 >/dev/null", deadline, check=False).strip()
         if said:
             raise UnsupportedError(f"{self.name}: the hook cannot be loaded there: {said.splitlines()[0]}")
 
