@@ -65,3 +65,11 @@ def test_this_machine_answers_the_question() -> None:
         assert ask(Reach("local"), Deadline.after(20)).release
     except UnsupportedError as error:
         assert "local: " in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "major"),
+    [("QEMU emulator version 5.2.0 (Debian 1:5.2)", 5), ("QEMU emulator version 10.0.2 (qemu-kvm-10)", 10), ("", None)],
+)
+def test_the_major_version_of_qemu(said: str, major: int | None) -> None:
+    assert ask(_machine(qemu_version=said), Deadline.after(10)).qemu_major == major

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError
 from cpuidlab.base.paths import GUESTS, TOOLING
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.kvm.warning import WARNING_LINES
+from cpuidlab.rig.guest_config import OLD_RNG, RNG
 from cpuidlab.rig.machine_facts import MachineFacts
 from cpuidlab.rig.reach import Reach
 from cpuidlab.rig.real_host import RealHost
@@ -69,6 +71,27 @@ def test_a_setting_is_written_put_back_and_told(host: RealHost, deadline: Deadli
     host.stop()
     assert path.read_text() == "N\n"
     assert host.settings_text(deadline) == f"{path}: it was N, a test changed it, and it is N again\n"
+
+
+@pytest.mark.parametrize(("version", "words"), [("5.2.0", OLD_RNG), ("6.0.0", RNG), ("10.0.2", RNG)])
+def test_an_old_qemu_gets_a_device_that_it_knows(host: RealHost, version: str, words: str) -> None:
+    told = facts(qemu_version=f"QEMU emulator version {version}")
+    assert RealHost(Reach("lab1"), told, host._supervisor).layout.rng == words
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_whether_the_hook_loads_is_asked_of_qemu(
+    host: RealHost, deadline: Deadline, tmp_path: Path, loads: bool
+) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text("#!/bin/sh\necho $LD_PRELOAD $1\n" + ("" if loads else "echo 'no GLIBC_2.34' >&2; exit 1\n"))
+    qemu.chmod(0o755)
+    host.layout = replace(host.layout, qemu=str(qemu), hook="")
+    if loads:
+        host._check_hook(deadline)
+    else:
+        with pytest.raises(UnsupportedError, match="the hook cannot be loaded there: no GLIBC"):
+            host._check_hook(deadline)
 
 
 def test_a_setting_that_is_not_back_is_told_with_what_mends_it(

@@ -145,6 +145,19 @@ def test_a_guests_qemu_that_ends_at_once(lab: FakeLab) -> None:
     assert "a warning" in lost.value.evidence
 
 
+def test_a_guests_qemu_that_listens_and_then_ends(lab: FakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def qmp(_: NestedRig) -> None:
+        raise LostVMError("QMP broke off during the QMP greeting")
+
+    monkeypatch.setattr(NestedRig, "qmp", property(qmp))
+    lab.host.answers["cat "] = "qemu: no such device\n"
+    with (
+        NestedRig.start(lab.setup, soon()) as rig,
+        pytest.raises(LostVMError, match="ended at once on 6.1-npt: qemu: no such device"),
+    ):
+        start_guest(rig, SMALL)
+
+
 def test_a_guest_that_cannot_boot_is_told_with_all_files(lab: FakeLab) -> None:
     lab.host.files |= {
         guest_config.NESTED.console: "LAB: no network card\r\n",

@@ -25,9 +25,17 @@ def start_guest(rig: Rig, profile: Profile) -> None:
     rig.launch(profile)
     printed = rig.wait("the guest's QEMU", lambda: rig.host.run(_is_up(rig.layout), rig.deadline).strip() or None)
     if printed != "up":
-        last = printed.splitlines()[-1]
-        raise LostVMError(f"the guest's QEMU ended at once on {rig.setup.name}: {last}", printed)
-    rig.qmp.execute("query-status", rig.deadline)
+        raise _ended_at_once(rig, printed)
+    try:
+        rig.qmp.execute("query-status", rig.deadline)
+    except LostVMError as error:  # QEMU listens before it makes the machine, and may end then
+        printed = rig.host.run(f"cat {rig.layout.stderr}", rig.deadline).strip()
+        raise _ended_at_once(rig, printed or str(error)) from error
+
+
+def _ended_at_once(rig: Rig, printed: str) -> LostVMError:
+    last = printed.splitlines()[-1]
+    return LostVMError(f"the guest's QEMU ended at once on {rig.setup.name}: {last}", printed)
 
 
 def run_guest(rig: Rig) -> None:

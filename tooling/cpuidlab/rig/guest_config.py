@@ -9,18 +9,25 @@ QMP_PORT, HOOK_PORT = 4001, 4002  # of a nested host's loopback: a connection st
 # random addresses that was a third of all translation in a test. IPv6 would look for routers, and there are none.
 QUICK_WORDS = "norandmaps ipv6.disable=1"
 # Devices use I/O ports and INTx, no MMIO: an MMIO exit can end the VM under TCG, see EXITINTINFO in docs/findings.md.
-_PORTS = "disable-modern=on,disable-legacy=off,vectors=0"
+_LEGACY = "disable-modern=on,disable-legacy=off"
+_PORTS = f"{_LEGACY},vectors=0"
+RNG = f"virtio-rng-pci,{_PORTS}"
+OLD_RNG = f"virtio-rng-pci,{_LEGACY}"  # before 6.0 QEMU knows no vectors of it
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a host has a guest's kernel, its initramfs, the hook and QEMU, and the `folder` of all other files."""
+    """Where a host has a guest's kernel, its initramfs, the hook and QEMU, and the `folder` of all other files.
+
+    `rng` is the virtio-rng that this QEMU knows.
+    """
 
     folder: str
     kernel: str
     initrd: str
     hook: str
     qemu: str = "qemu-system-x86_64"
+    rng: str = RNG
 
     @property
     def qmp_socket(self) -> str:
@@ -84,7 +91,7 @@ class Profile:
                 f"-kernel {layout.kernel} -initrd {layout.initrd}",
                 f"-append 'console=ttyS0 quiet panic=-1 {QUICK_WORDS}'",
                 f"-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{GUEST_SSH_PORT}-:22",
-                f"-device virtio-net-pci,netdev=net,romfile=,{_PORTS} -device virtio-rng-pci,{_PORTS}",
+                f"-device virtio-net-pci,netdev=net,romfile=,{_PORTS} -device {layout.rng}",
                 f"-serial file:{layout.console} -qmp unix:{layout.qmp_socket},server=on,wait=off",
             )
         )

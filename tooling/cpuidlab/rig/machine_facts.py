@@ -1,5 +1,6 @@
 """What a real machine is and can do: its kernel, how KVM pages there, its QEMU, and whether its log may be read."""
 
+import re
 from dataclasses import dataclass
 
 from cpuidlab.base.deadline import Deadline
@@ -56,6 +57,12 @@ class MachineFacts:
     qemu: str
     qemu_version: str
     root: str
+
+    @property
+    def qemu_major(self) -> int | None:
+        """The major version of its QEMU; None where QEMU does not say it."""
+        found = re.search(r"version (\d+)\.", self.qemu_version)
+        return int(found[1]) if found else None
 
     @property
     def sudo(self) -> str:

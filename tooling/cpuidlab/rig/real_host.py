@@ -11,7 +11,7 @@ from typing import Self
 
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UnsupportedError
-from cpuidlab.rig.guest_config import GUEST_SSH_PORT, HOOK_PORT, QMP_PORT, Layout
+from cpuidlab.rig.guest_config import GUEST_SSH_PORT, HOOK_PORT, OLD_RNG, QMP_PORT, RNG, Layout
 from cpuidlab.rig.machine_facts import ALLOW_LOG, LOG_READERS, MachineFacts, ask
 from cpuidlab.rig.reach import FarProgram, Reach
 from cpuidlab.rig.supervisor import Supervisor
@@ -45,6 +45,7 @@ class RealHost:
             initrd=supervisor.path("initrd"),
             hook=supervisor.path("cpuidhook.so"),
             qemu=facts.qemu,
+            rng=OLD_RNG if facts.qemu_major and facts.qemu_major < 6 else RNG,
         )
         self._reach = reach
         self._supervisor = supervisor
