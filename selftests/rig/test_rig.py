@@ -153,7 +153,7 @@ def test_a_guests_qemu_that_listens_and_then_ends(lab: FakeLab, monkeypatch: pyt
     lab.host.answers["cat "] = "qemu: no such device\n"
     with (
         NestedRig.start(lab.setup, soon()) as rig,
-        pytest.raises(LostVMError, match="ended at once on 6.1-npt: qemu: no such device"),
+        pytest.raises(LostVMError, match=r"ended at once on 6\.1-npt: qemu: no such device"),
     ):
         start_guest(rig, SMALL)
 
