@@ -31,7 +31,7 @@ class Window:
         self.before = termios.tcgetattr(self.slave)
         self.seen = b""
         # what a shell starts in the background ignores Ctrl-C, and so would all that it starts
-        words = ["env", "--default-signal=INT", sys.executable, fakeshell.__file__, str(home), *options]
+        words = ["env", "--default-signal=HUP,INT,QUIT", sys.executable, fakeshell.__file__, str(home), *options]
         self.process = subprocess.Popen(
             words, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True,
             env=os.environ | {"TERM": "xterm"},

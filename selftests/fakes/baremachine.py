@@ -50,7 +50,7 @@ class Machine:
     def begun(self) -> "subprocess.Popen[str]":
         """A set-up in a process group of its own, as a shell begins it."""
         # what a shell starts in the background ignores Ctrl-C, and bash cannot trap what it ignored at its start
-        words = [shutil.which("env") or "env", "--default-signal=INT", "tooling/setup.sh"]
+        words = [shutil.which("env") or "env", "--default-signal=HUP,INT,QUIT", "tooling/setup.sh"]
         return subprocess.Popen(
             words, cwd=self.project, env={"PATH": str(self.programs)}, text=True, process_group=0,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
