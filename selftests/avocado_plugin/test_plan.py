@@ -37,10 +37,6 @@ def test_two_kernels_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         plan.plan("5.10+/a/x.patch,5.10+/b/x.patch", "npt")
 
 
-def test_the_comma_of_an_image_does_not_part_hosts() -> None:
-    assert plan.split_hosts("5.10,image:/a/bz,/a/mod,6.1") == ("5.10", "image:/a/bz,/a/mod", "6.1")
-
-
 def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
     made = plan.plan("5.10,6.1", "npt", "6.1=silent,warn")
     assert {one.host: one.prediction.name for one in made.variants} == {"5.10": "warn", "6.1": "silent"}

@@ -1,7 +1,6 @@
 """Kernels of the user's own: a bzImage's header, and trees and images made up here, with real ELF files as modules."""
 
 import re
-import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,55 +8,24 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import UsageError
 from cpuidlab.kernels import bzimage, custom, lookup
+from ownkernel import MODULES, RELEASE, bzimage_bytes, module, modules
 
-RELEASE = "6.1.0-mine"
-BANNER = f"{RELEASE} (me@here) #1 SMP"
-MODULES = {  # name of the file in a tree: what it depends on
-    "arch/x86/kvm/kvm-amd.ko": "kvm",
-    "arch/x86/kvm/kvm.ko": "irqbypass",
-    "virt/lib/irqbypass.ko": "",
-    "drivers/virtio/virtio_pci.ko": "",
-    "drivers/net/virtio_net.ko": "",
-    "drivers/char/hw_random/virtio-rng.ko": "",
-    "fs/unused.ko": "",
-}
-
-
-def bzimage_bytes(text: str = BANNER, flags: int = 1, protocol: int = 0x20F) -> bytes:
-    data = bytearray(0x600)
-    data[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", data, 0x206, protocol)
-    struct.pack_into("<H", data, 0x20E, 0x200 if text else 0)
-    struct.pack_into("<H", data, 0x236, flags)
-    data[0x400 : 0x400 + len(text)] = text.encode()
-    return bytes(data)
-
-
-def module(file: Path, depends: str, release: str = RELEASE) -> None:
-    """What modinfo, strip and depmod take for a module: an object file with a .modinfo section."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    words = [f"name={file.stem.replace('-', '_')}", f"depends={depends}"]
-    words += [f"vermagic={release} SMP mod_unload "] if release else []
-    asm = '.section .modinfo,"a"\n' + "".join(f'.asciz "{word}"\n' for word in words)
-    subprocess.run(["gcc", "-c", "-x", "assembler", "-o", file, "-"], input=asm, text=True, check=True)
+PACK = (["true"], ["xz"], ["zstd", "-q", "--rm"], ["gzip"])  # what distributions do with modules
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("built")
-    for name, depends in MODULES.items():
-        module(folder / name, depends)
-    return folder
+    return modules(tmp_path_factory.mktemp("built"))
 
 
 def a_tree(folder: Path, built: Path, builtin: Mapping[str, str] | None = None) -> Path:
     """A tree like one that make has left behind; modules in `builtin` are none."""
     folder.mkdir(parents=True)
-    modules = [name for name in MODULES if name not in (builtin or {})]
-    for name in modules:
+    loadable = [name for name in MODULES if name not in (builtin or {})]
+    for name in loadable:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((built / name).read_bytes())
-    (folder / "modules.order").write_text("".join(f"kernel/{name}\n" for name in modules))
+    (folder / "modules.order").write_text("".join(f"kernel/{name}\n" for name in loadable))
     (folder / "modules.builtin").write_text("".join(f"kernel/{name}\n" for name in builtin or {}))
     (folder / custom.IMAGE).parent.mkdir(parents=True)
     (folder / custom.IMAGE).write_bytes(bzimage_bytes())
@@ -148,7 +116,7 @@ def test_an_image_with_its_modules_or_their_parent(given: str, tmp_path: Path, b
         file = folder / "kernel" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes((built / name).read_bytes())
-        subprocess.run(["xz" if number % 2 else "true", file], check=True)
+        subprocess.run([*PACK[number % len(PACK)], file], check=True)
     (tmp_path / "bz").write_bytes(bzimage_bytes())
     kernel = lookup.resolve(f"image:{tmp_path}/bz,{tmp_path}/{given}")
     assert kernel.label == f"image:{RELEASE}"

@@ -93,7 +93,7 @@ class Outlook:
 
 def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     """Return what `avocado run` with these options will do; UsageError or LabError where the plan will fail as well."""
-    specs = all_hosts.expand(plan.split_hosts(hosts))
+    specs = all_hosts.expand(host_spec.split_hosts(hosts))
     pagings = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
     if not (specs and pagings and set(pagings) <= set(plan.pagings_of(specs))):
         raise UsageError("nothing to test")

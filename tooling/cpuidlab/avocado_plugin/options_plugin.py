@@ -17,7 +17,7 @@ SECTION = "cpuidlab"
 
 # key, type, what help shows for the value, help; the defaults stand in avocado.cfg
 OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
-    ("hosts", str, "HOST,...", "hosts to test, comma-separated, such as 5.10,5.10+warning,newest; all: every host"),
+    ("hosts", str, "HOST,...", "hosts to test, such as 5.10,5.10+warning,newest,rpm:A.rpm,B.rpm; all: every host"),
     ("paging", str, "MODE,...", "paging modes of the host's KVM, comma-separated: npt, shadow"),
     ("era", str, "ERA", "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
     ("eras", str, "FILE", "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"),

@@ -13,7 +13,7 @@ from cpuidlab.base.progress import say
 from cpuidlab.experiment.ask_kernel import probe
 from cpuidlab.judge import eras, prediction
 from cpuidlab.judge.prediction import Prediction, predicted
-from cpuidlab.kernels.host_spec import is_real, parse
+from cpuidlab.kernels.host_spec import is_real, parse, split_hosts
 from cpuidlab.report.cell import Place
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import PAGINGS, AnySetup, setup
@@ -133,17 +133,6 @@ def _add(found: dict[Place, Variant], variants: Sequence[Variant]) -> None:
         known = found.setdefault(variant.place, variant)
         if known.setup.kernel.digest != variant.setup.kernel.digest:
             raise UsageError(f"hosts {known.host} and {variant.host} would both show as {variant.place[0]}; rename one")
-
-
-def split_hosts(text: str) -> tuple[str, ...]:
-    """Return the specs of a comma-separated list; the comma in image:BZIMAGE,MODULESDIR does not separate two hosts."""
-    specs: list[str] = []
-    for word in _words(text):
-        if specs and specs[-1].startswith("image:") and "," not in specs[-1]:
-            specs[-1] += f",{word}"
-        else:
-            specs.append(word)
-    return tuple(dict.fromkeys(specs))
 
 
 def prepare(job: Plan) -> Ahead:

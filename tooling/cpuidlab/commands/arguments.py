@@ -51,7 +51,7 @@ def _predict(command: Parser) -> None:
 
 def _try(command: Parser) -> None:
     add = command.add_argument
-    add("--host", metavar="HOST", required=True, help="such as 5.10, 5.10+warning, tree:DIR")
+    add("--host", metavar="HOST", required=True, help="such as 5.10, 5.10+warning, tree:DIR, rpm:FILE,FILE")
     add("--change", metavar="CHANGE", default="", help="such as maxphyaddr=32; without it the same CPUID is set again")
     add("--paging", default="npt", help="npt (the default) or shadow")
     add("--profile", default="small", help="the guest: small (the default) or highmem")
@@ -68,7 +68,7 @@ def _shell(command: Parser) -> None:
         " The machine is restored from its snapshot, and ends with the session."
     )
     add = command.add_argument
-    add("--host", default="newest", metavar="HOST", help="such as 7.3, 5.10+warning, tree:DIR (newest)")
+    add("--host", default="newest", metavar="HOST", help="such as 7.3, 5.10+warning, tree:DIR, deb:FILE,FILE (newest)")
     add("--paging", default="npt", help="npt (the default) or shadow")
     add("--guest", action="store_true", help="in the guest on that host")
     add("--stage", choices=STAGES, help="of the rig; guest_ready: a shell on the host while the guest runs")

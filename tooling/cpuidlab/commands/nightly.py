@@ -18,7 +18,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cpuidlab.avocado_plugin import all_hosts, journal
-from cpuidlab.avocado_plugin.plan import split_hosts
 from cpuidlab.base import artifact_gc
 from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.errors import LabError, UsageError
@@ -141,7 +140,7 @@ def write_index(out: Path) -> None:
 
 def _newest(hosts: str) -> list[str]:
     """Fetch the newest builds of the hosts' kernels; what could not be done."""
-    asked = split_hosts(hosts)
+    asked = host_spec.split_hosts(hosts)
     for spec in asked:
         if spec != all_hosts.ALL:
             host_spec.parse(spec)

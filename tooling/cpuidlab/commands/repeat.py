@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from cpuidlab.avocado_plugin.plan import split_hosts
 from cpuidlab.base.error_text import first_line
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
@@ -23,7 +22,7 @@ def main(rounds: int, hosts: str = HOSTS) -> int:
     """Run that many rounds and print each; 0 without an alarm, 1 where a test said FAIL or WARN, 125 where ERROR."""
     if rounds < 1:
         raise UsageError(f"--rounds {rounds}: at least one")
-    for spec in split_hosts(hosts):
+    for spec in host_spec.split_hosts(hosts):
         host_spec.parse(spec)
     folder = avocado_job.new_folder("steady")
     cells: list[Cell] = []

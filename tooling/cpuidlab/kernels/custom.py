@@ -11,22 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cpuidlab.base import artifacts, command
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import FULL_DISK, LabError, UsageError
 from cpuidlab.base.paths import GUESTS
 from cpuidlab.kernels import bzimage, needed_modules, pins
 from cpuidlab.kernels.bzimage import Banner
 from cpuidlab.kernels.host_spec import HostSpec
 from cpuidlab.kernels.kernel import Kernel
-from cpuidlab.kernels.needed_modules import BUILD, Modules, name_of
+from cpuidlab.kernels.needed_modules import BUILD, UNPACK, Modules, name_of
 from cpuidlab.kernels.pins import KERNELS
 
-RECIPE = "1"  # raised when _lay_out makes something else of the same files
+RECIPE = "1"  # raised when lay_out makes something else of the same files
 IMAGE = "arch/x86/boot/bzImage"
 CONFIG = GUESTS / "host/kernel.config"
 IMPLIED = "# IMPLIED"  # what follows need not be checked: the lines before cannot be there without it
-UNPACK = {".xz": ["xz", "-d"], ".zst": ["zstd", "-dq", "--rm"]}  # what kmod reads; busybox in the host knows no zstd
 
 
 @dataclass(frozen=True)
@@ -45,35 +45,34 @@ class Source:
 
 def resolve(spec: HostSpec) -> Kernel:
     """Return the kernel of a spec of kind "tree" or "image"; UsageError in one line where it cannot be tested."""
-    with _naming(spec):
-        if spec.kind == "tree":
-            source = _tree(Path(spec.location))
-        else:
-            image, _, modules = spec.location.partition(",")
-            source = _image(Path(image), Path(modules))
-        needed = needed_modules.find(source.modules, source.banner.release)
-        inputs = {"vmlinuz": artifacts.file_digest(source.image), "recipe": RECIPE}
-        inputs |= {f"module {name}": artifacts.file_digest(file) for name, file in needed.items()}
-    release = source.banner.release
-    label = _label(spec.label if spec.kind == "tree" else f"image:{release}", spec.location)
-    folder = artifacts.made(KERNELS, label, inputs, lambda into: _lay_out(into, source, needed.values()))
+    with TemporaryDirectory() as scratch:
+        with naming(spec):
+            source = _tree(*spec.paths) if spec.kind == "tree" else _image(*spec.paths)
+            needed = needed_modules.find(source.modules, source.banner.release, Path(scratch))
+            inputs = {"vmlinuz": artifacts.file_digest(source.image), "recipe": RECIPE}
+            inputs |= {f"module {name}": artifacts.file_digest(file) for name, file in needed.items()}
+        release = source.banner.release
+        label = free_label(spec.label if spec.kind == "tree" else f"image:{release}", spec.location)
+        folder = artifacts.made(KERNELS, label, inputs, lambda into: lay_out(into, source, needed.values()))
     return Kernel(
         spec=spec.absolute, label=label, release=release, version=source.banner.version, suite="",
         vmlinuz=folder / "vmlinuz", modules=folder / "lib/modules" / release, digest=folder.name,
     )  # fmt: skip
 
 
-def _label(label: str, path: str) -> str:
+def free_label(label: str, path: str) -> str:
     """Return the label to show: another kernel with the label of an earlier one gets a part of its path's hash too."""
     return label if pins.claim(label, path) else f"{label}-{artifacts.key_of({'path': path})[:4]}"
 
 
 @contextmanager
-def _naming(spec: HostSpec) -> Iterator[None]:
-    """Put the host's name before each complaint; a file that cannot be read is a complaint too."""
+def naming(spec: HostSpec) -> Iterator[None]:
+    """Put the host's name before each complaint; a file that cannot be read is a complaint too, a full disk is none."""
     try:
         yield
     except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
         raise UsageError(f"host '{spec.text}': cannot read {error.filename}: {error.strerror}") from error
     except (UsageError, LabError) as error:
         raise UsageError(f"host '{spec.text}': {error}") from error
@@ -100,12 +99,16 @@ def _image(image: Path, given: Path) -> Source:
         raise UsageError(f"there is no folder {given}")
     inside = given / banner.release
     folder = inside if inside.is_dir() else given
-    # of two modules of one name the last counts: the one in updates/
-    files = [file for file in sorted(folder.rglob("*.ko*")) if file.suffix in {".ko", *UNPACK}]
-    if not files and not (folder / "modules.builtin").exists():
+    modules = modules_in(folder, "it takes a kernel that has it, as .ko, .ko.xz, .ko.zst or .ko.gz")
+    if not modules.files and modules.builtin is None:
         raise UsageError(f"{given} holds neither modules nor a folder {banner.release}, which is the image's release")
-    mend = "it takes a kernel that has it, as .ko, .ko.xz or .ko.zst"
-    return Source(image, banner, Modules(_by_name(files), _builtin(folder), mend), strip=False)
+    return Source(image, banner, modules, strip=False)
+
+
+def modules_in(folder: Path, mend: str) -> Modules:
+    """Read a folder lib/modules/RELEASE; of two modules of one name the last counts: the one in updates/."""
+    files = [file for file in sorted(folder.rglob("*.ko*")) if file.suffix in {".ko", *UNPACK}]
+    return Modules(_by_name(files), _builtin(folder), mend)
 
 
 def _check_config(folder: Path) -> None:
@@ -125,7 +128,8 @@ def _check_config(folder: Path) -> None:
         )
 
 
-def _lay_out(into: Path, source: Source, needed: Iterable[Path]) -> None:
+def lay_out(into: Path, source: Source, needed: Iterable[Path]) -> None:
+    """Fill the folder `into` with vmlinuz and lib/modules/RELEASE, with modules.dep."""
     shutil.copyfile(source.image, into / "vmlinuz")
     folder = into / "lib/modules" / source.banner.release / "kernel"
     folder.mkdir(parents=True)
@@ -133,10 +137,8 @@ def _lay_out(into: Path, source: Source, needed: Iterable[Path]) -> None:
         copy = folder / file.name
         if source.strip:
             command.run(["strip", "--strip-debug", "-o", str(copy), str(file)], seconds=60)
-            continue
-        shutil.copyfile(file, copy)
-        if copy.suffix in UNPACK:
-            command.run([*UNPACK[copy.suffix], str(copy)], seconds=60)
+        else:
+            shutil.copyfile(file, copy)
     command.run(["depmod", "-b", str(into), source.banner.release], seconds=60)
 
 

@@ -1,6 +1,5 @@
 """Fetch Debian's builds of kernels: choose the newest build of a version, unpack it into the cache, pin it."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import cache_dir
 from cpuidlab.kernels import aptfetch, builds, kbuild, pins
 from cpuidlab.kernels.builds import Build
-from cpuidlab.kernels.kernel import Kernel
+from cpuidlab.kernels.kernel import Kernel, read_kernel, write_facts
 from cpuidlab.kernels.pins import KERNELS
 from cpuidlab.kernels.version import series_of
 
@@ -31,7 +30,7 @@ def fetch(base: str, refresh: bool) -> Kernel:
             raise
         folder = _stored(newer)
     pins.write(base, folder.name)
-    return _load(folder)
+    return read_kernel(folder)
 
 
 def pinned(base: str) -> Kernel | None:
@@ -40,7 +39,7 @@ def pinned(base: str) -> Kernel | None:
     if name is None:
         return None
     try:
-        return _load(cache_dir() / KERNELS.name / name)
+        return read_kernel(cache_dir() / KERNELS.name / name)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -109,8 +108,7 @@ def _fill(into: Path, build: Build) -> None:
     for link in ("build", "source"):
         (modules / link).unlink(missing_ok=True)
     kbuild.depmod(into, build.release)
-    facts = {"release": build.release, "version": build.version, "suite": build.suite.name}
-    (into / "kernel.json").write_text(json.dumps(facts))
+    write_facts(into, build.release, build.version, build.suite.name)
 
 
 def _first_of(*places: Path) -> Path:
@@ -120,9 +118,3 @@ def _first_of(*places: Path) -> Path:
             return path
     names = ", ".join(str(path) for path in places)
     raise LabError(f"the kernel packages hold none of {names}: their layout is new, see tooling/kernels.toml")
-
-
-def _load(folder: Path) -> Kernel:
-    facts = json.loads((folder / "kernel.json").read_text())
-    modules = folder / "lib/modules" / facts["release"]
-    return Kernel("", "", **facts, vmlinuz=folder / "vmlinuz", modules=modules, digest=folder.name)

@@ -7,11 +7,13 @@ from typing import Literal
 
 from cpuidlab.base.errors import UsageError
 
-Kind = Literal["debian", "tree", "image", "local", "ssh"]
+Kind = Literal["debian", "tree", "image", "deb", "rpm", "local", "ssh"]
 
+PACKAGES: tuple[Kind, ...] = ("deb", "rpm")
+OWN: tuple[Kind, ...] = ("tree", "image", *PACKAGES)  # kernels of the user's own, which lie in files
 FORMS = (
     "5.10, 6.18.5, newest, 5.10+warning, 5.10+/path/to/any.patch, tree:DIR, image:BZIMAGE,MODULESDIR, "
-    "local, ssh://[user@]host[:port]"
+    "deb:A.deb[,B.deb...], rpm:A.rpm[,B.rpm...], local, ssh://[user@]host[:port]"
 )
 _VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
 _UNSAFE = re.compile(r"[^\w.+-]", re.ASCII)  # in the name of a folder
@@ -22,8 +24,8 @@ _SSH = re.compile(r"ssh://(?:[^@/:\s]+@)?(?P<host>(?!-)[^@/:\s,]+)(?P<port>:\d+)
 class HostSpec:
     """One host spec. `base` is set for kind "debian" only: a series, a point release or "newest".
 
-    `patch` is a patch's name or path; `location` holds what follows `tree:` or `image:`, as absolute paths, or the
-    whole ssh address.
+    `patch` is a patch's name or path; `location` holds what follows `tree:`, `image:`, `deb:` or `rpm:`, as absolute
+    paths, or the whole ssh address.
     """
 
     text: str
@@ -34,9 +36,14 @@ class HostSpec:
 
     @property
     def label(self) -> str:
-        """Return the short name to show and to name folders with: of a patch or tree the last part of its path."""
+        """Return the short name to show and to name folders with: of a path only its last part.
+
+        Of packages and of an image it is not the name of the host: that one tells their release.
+        """
         if self.kind == "tree":
-            return f"tree:{_UNSAFE.sub('_', Path(self.location).name)[:40]}"
+            return f"tree:{_UNSAFE.sub('_', self.paths[0].name)[:40]}"
+        if self.kind in PACKAGES:
+            return f"{self.kind}:{_UNSAFE.sub('_', min(path.stem for path in self.paths))[:80]}"
         if self.kind == "ssh":
             return f"ssh:{_UNSAFE.sub('_', self.location.removeprefix('ssh://').rpartition('@')[2])}"
         patch = Path(self.patch).stem if self.patch else None
@@ -45,7 +52,12 @@ class HostSpec:
     @property
     def absolute(self) -> str:
         """Return the spec as it can be used from any folder."""
-        return f"{self.kind}:{self.location}" if self.kind in ("tree", "image") else self.text
+        return f"{self.kind}:{self.location}" if self.kind in OWN else self.text
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the absolute paths of a kernel of the user's own."""
+        return tuple(map(Path, self.location.split(",")))
 
 
 def parse(text: str) -> HostSpec:
@@ -54,6 +66,25 @@ def parse(text: str) -> HostSpec:
     if spec is None:
         raise UsageError(f"host '{text}' is not understood; known forms: {FORMS}")
     return spec
+
+
+def split_hosts(text: str) -> tuple[str, ...]:
+    """Return the specs of a comma-separated list. The commas inside `image:`, `deb:` and `rpm:` separate no hosts."""
+    specs: list[str] = []
+    for word in filter(None, map(str.strip, text.split(","))):
+        if specs and _goes_on(specs[-1], word):
+            specs[-1] += f",{word}"
+        else:
+            specs.append(word)
+    return tuple(dict.fromkeys(specs))
+
+
+def _goes_on(spec: str, word: str) -> bool:
+    """Tell whether the word belongs to the spec before it: an image's modules, or one more package of its kind."""
+    kind, colon, location = spec.partition(":")
+    if kind == "image" and colon:
+        return "," not in location
+    return bool(colon) and kind in PACKAGES and ":" not in word and word.endswith(f".{kind}")
 
 
 def is_real(text: str) -> bool:
@@ -73,15 +104,28 @@ def _parse_other(text: str) -> HostSpec | None:
         return HostSpec(text, "local")
     if _SSH.fullmatch(text):
         return HostSpec(text, "ssh", location=text)
-    kind, _, location = text.partition(":")
-    paths = location.split(",")
-    if (kind, len(paths)) not in (("tree", 1), ("image", 2)) or not all(path.strip() for path in paths):
+    kind = next((kind for kind in OWN if text.startswith(f"{kind}:")), None)
+    paths = [path.strip() for path in text.partition(":")[2].split(",")]
+    if kind is None or not all(paths) or len(paths) != {"tree": 1, "image": 2}.get(kind, len(paths)):
         return None
-    return HostSpec(text, "tree" if kind == "tree" else "image", location=",".join(map(_absolute, paths)))
+    if kind in PACKAGES:
+        return HostSpec(text, kind, location=",".join(sorted({_package(kind, path) for path in paths})))
+    return HostSpec(text, kind, location=",".join(str(_absolute(path).resolve()) for path in paths))
 
 
-def _absolute(path: str) -> str:
+def _package(kind: Kind, path: str) -> str:
+    """Return the absolute path of a package; a symbolic link is not followed, because its own name ends in .deb."""
+    if not path.endswith(f".{kind}"):
+        raise UsageError(f"'{path}' does not end in .{kind}, as a package must; a name with a comma cannot be given")
+    return str(_absolute(path))
+
+
+def _absolute(path: str) -> Path:
     try:
-        return str(Path(path.strip()).expanduser().resolve())
+        found = Path(path).expanduser().absolute()
+        found.resolve()
     except (RuntimeError, ValueError, OSError) as error:  # an unknown user's home, a zero byte, a loop of links
         raise UsageError(f"'{path}' is no path: {error}") from error
+    if "," in str(found):
+        raise UsageError(f"{found} has a comma in it, and commas separate the paths of a host")
+    return found

@@ -1,5 +1,6 @@
 """Describe a kernel that is ready to boot, wherever it came from."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,3 +23,15 @@ class Kernel:
     modules: Path
     digest: str
     patch: str | None = None
+
+
+def write_facts(folder: Path, release: str, version: str, suite: str = "") -> None:
+    """Keep in a kernel's folder of the cache what its packages say of it."""
+    (folder / "kernel.json").write_text(json.dumps({"release": release, "version": version, "suite": suite}))
+
+
+def read_kernel(folder: Path, spec: str = "", label: str = "") -> Kernel:
+    """Return the kernel in a folder of the cache; FileNotFoundError or NotADirectoryError where there is none."""
+    facts = json.loads((folder / "kernel.json").read_text())
+    modules = folder / "lib/modules" / facts["release"]
+    return Kernel(spec, label, **facts, vmlinuz=folder / "vmlinuz", modules=modules, digest=folder.name)

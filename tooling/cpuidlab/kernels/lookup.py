@@ -8,7 +8,7 @@ from cpuidlab.base import artifacts
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.progress import say
-from cpuidlab.kernels import builds, custom, debian, host_spec, kbuild, patches, pins
+from cpuidlab.kernels import builds, custom, debian, host_spec, kbuild, packages, patches, pins
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.patches import Patch
 from cpuidlab.kernels.pins import cache_errors
@@ -21,13 +21,15 @@ PATCHED = Kind("patched", cost=120)
 def resolve(spec: str, refresh: bool = False) -> Kernel:
     """Return the kernel that a host spec names, fetched or rebuilt if it is not in the cache yet.
 
-    A version keeps the meaning that it was resolved to until `refresh`: no network is needed for it again. A tree or
-    an image is read each time.
+    A version keeps the meaning that it was resolved to until `refresh`: no network is needed for it again. A tree, an
+    image or a package is read each time.
     Raises UsageError where there is no such kernel or patch, LabError where it cannot be fetched or built.
     """
     wanted = host_spec.parse(spec)
     if wanted.kind in ("tree", "image"):
         return custom.resolve(wanted)
+    if wanted.kind in host_spec.PACKAGES:
+        return packages.resolve(wanted)
     if wanted.kind != "debian":
         raise UsageError(f"host '{spec}': {wanted.kind} hosts are not supported yet")
     base = newest_series(refresh) if wanted.base == "newest" else wanted.base

@@ -1,6 +1,7 @@
 """Find the modules that a host loads, with all that they depend on, among the modules of a user's own kernel."""
 
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from cpuidlab.base.word_list import read_list
 
 BUILD = "make bzImage modules"
 LISTED = GUESTS / "host/modules.list"
+# How distributions compress modules. busybox in the host reads no zstd, and modinfo of Debian no gzip.
+UNPACK = {".xz": ["xz", "-d"], ".zst": ["zstd", "-dq", "--rm"], ".gz": ["gzip", "-d"]}
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Modules:
     mend: str
 
 
-def find(modules: Modules, release: str) -> dict[str, Path]:
-    """Return the files of the modules that the host loads, by name.
+def find(modules: Modules, release: str, scratch: Path) -> dict[str, Path]:
+    """Return the files of the modules that the host loads, by name. Compressed ones are unpacked into `scratch`.
 
     Raises UsageError where a module is missing, not built yet, or not of this release.
     """
@@ -36,9 +39,22 @@ def find(modules: Modules, release: str) -> dict[str, Path]:
     while wanted:
         _check_none_missing(wanted, modules)
         new = {name: modules.files[name] for name in wanted if name in modules.files}
-        needed |= new
-        wanted = [name for name in _check_and_depend(new.values(), release) if name not in needed]
+        plain = [_plain(file, scratch) for file in new.values()]
+        needed |= zip(new, plain, strict=True)
+        wanted = [name for name in _check_and_depend(new.values(), plain, release) if name not in needed]
     return needed
+
+
+def _plain(file: Path, scratch: Path) -> Path:
+    """Return the module as the kernel loads it; UsageError where it is not built."""
+    if not file.exists():
+        raise UsageError(f"{file} is not built: {BUILD}")
+    if file.suffix not in UNPACK:
+        return file
+    copy = scratch / file.name
+    shutil.copyfile(file, copy)
+    command.run([*UNPACK[file.suffix], str(copy)], seconds=60)
+    return copy.with_suffix("")
 
 
 def name_of(text: str) -> str:
@@ -55,14 +71,10 @@ def _check_none_missing(names: Iterable[str], modules: Modules) -> None:
         raise UsageError(f"the kernel lacks {', '.join(missing)}: {modules.mend}")
 
 
-def _check_and_depend(files: Iterable[Path], release: str) -> list[str]:
-    """Return the names of all modules that these files depend on; UsageError for a file not of this release."""
-    files = list(files)
-    for file in files:
-        if not file.exists():
-            raise UsageError(f"{file} is not built: {BUILD}")
+def _check_and_depend(files: Iterable[Path], plain: Iterable[Path], release: str) -> list[str]:
+    """Return the names of all modules that these depend on; UsageError that names the file not of this release."""
     depends: dict[str, None] = {}
-    for file, fields in zip(files, _modinfo(files), strict=True):
+    for file, fields in zip(files, _modinfo(plain), strict=True):
         other = (fields.get("vermagic", "").split() or ["no release at all"])[0]
         if other != release:
             raise UsageError(f"{file} is of {other}, the image is of {release}: they must be of one build")

@@ -13,6 +13,7 @@ from pathlib import Path
 from cpuidlab.base.error_text import first_line
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge.verdict import Verdict
+from cpuidlab.kernels import host_spec
 from cpuidlab.report import matrix, matrix_file
 from cpuidlab.report.cell import Cell, Place, Row, seen_in_words
 
@@ -64,7 +65,7 @@ def report(cells: Sequence[Cell], origin: str, when: datetime) -> Json:
 
 def _checkout(origin: str, host: str, release: str) -> Json:
     name = _build_id(origin, host, release)
-    tree = "own" if host.startswith(("tree:", "image:")) else "debian"
+    tree = "own" if host.partition(":")[0] in host_spec.OWN else "debian"
     return {"id": name, "origin": origin, "tree_name": tree, "git_commit_name": release, "comment": host}
 
 
