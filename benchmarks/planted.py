@@ -20,7 +20,7 @@ from cpuidlab.base import command
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.exit_codes import OK, UNTESTED, USAGE
 from cpuidlab.base.paths import PROJECT
-from cpuidlab.kernels import builds, kbuild, lookup, patches
+from cpuidlab.kernels import kbuild, lookup, patches, suites
 from cpuidlab.kernels.kbuild import Target
 
 HOST, PATCH = "5.10", "warning"
@@ -83,7 +83,7 @@ def step() -> list[str]:
 def pristine() -> Path:
     """KVM's source of the host's kernel, as Debian has it."""
     kernel = lookup.resolve(HOST)
-    suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
+    suite = suites.suite_named(kernel.suite)
     return kbuild.tree_of(Target(kernel.release, kernel.version, suite, kernel.modules)).pristine
 
 

@@ -47,7 +47,7 @@ def nothing_is_made(name: str) -> Callable[..., object]:
 @pytest.fixture
 def kernels_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All kernels are in the cache, no rigs."""
-    monkeypatch.setattr(lookup, "known", lambda base: SimpleNamespace(release=f"{base}.0"))
+    monkeypatch.setattr(lookup, "known", lambda base, own=True: SimpleNamespace(release=f"{base}.0"))
     monkeypatch.setattr(host_config, "setup", lambda spec, mode: SimpleNamespace(name=f"{spec}-{mode}"))
     monkeypatch.setattr(estimate, "host_snapshot", nothing_is_made("host"))
     monkeypatch.setattr(estimate, "guest_snapshot", nothing_is_made("guest"))
@@ -163,5 +163,5 @@ def test_a_known_kernel_is_found_without_a_network(cache: Path, monkeypatch: pyt
     (pins / "newest").write_text("7.3")
     found = partial(lookup.known, "newest")
     assert found() is None
-    monkeypatch.setattr(debian, "pinned", lambda base: base)
+    monkeypatch.setattr(debian, "pinned", lambda base, own: base)
     assert found() == "7.3"

@@ -30,7 +30,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def setup(host: str, paging: str) -> Any:
         release = found.version.partition("-")[0]
-        kernel = SimpleNamespace(spec=host, label=host, release=release, version=found.version)
+        kernel = SimpleNamespace(spec=host, label=host, release=release, version=found.version, suite="")
         return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg", boots_guests=False)
 
     @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.kernels import aptfetch, kbuild
-from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.suite import Suite
 
 
 def both(release: str, version: str, *parts: str) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from types import SimpleNamespace as Space
 from cpuidlab.avocado_plugin import estimate, plan, results
 from cpuidlab.base.errors import LabError
 def setup(spec, paging):
-    kernel = Space(spec=spec, label=spec, release=spec + ".0", version="5.10", digest=spec)
+    kernel = Space(spec=spec, label=spec, release=spec + ".0", version="5.10", suite="", digest=spec)
     name = spec + "-" + paging
     return Space(kernel=kernel, paging=paging, name=name, accel="tcg", guest_kernel=kernel, identity=name, boot=name)
 HOW = os.environ["HOW"]

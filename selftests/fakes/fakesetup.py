@@ -8,7 +8,7 @@ def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
     label = {"newest": "7.3"}.get(spec, spec)
     version = label.partition("+")[0]
     kernel = SimpleNamespace(
-        label=label, release=f"{version}.0-amd64", digest=digest or label, spec=version, version=version
+        label=label, release=f"{version}.0-amd64", digest=digest or label, spec=version, version=version, suite=""
     )
     guest = SimpleNamespace(release="6.1.0-amd64")
     return SimpleNamespace(

@@ -7,7 +7,7 @@ import pytest
 from cpuidlab.base import command
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import aptfetch
-from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.suite import Suite
 
 
 class Apt:
@@ -75,6 +75,15 @@ def test_only_an_ended_suite_may_be_past_its_date(apt: Apt) -> None:
         suite = Suite(f"suite-{ended}", "main", ended)
         aptfetch.packages(suite)
         assert ("Check-Valid-Until" in (suite.folder / "apt.conf").read_text()) is ended
+
+
+def test_a_suite_of_the_users_is_checked_whatever_the_machine_leaves_out(apt: Apt) -> None:
+    suite = Suite("own", mirror="http://given.example/own", component="extra", calls="stable", table="/a/kernels.toml")
+    aptfetch.packages(suite)
+    text = (suite.folder / "apt.conf").read_text()
+    assert 'Check-Date "true"' in text and 'Check-Valid-Until "true"' in text
+    sources = (suite.folder / "suite.sources").read_text()
+    assert "URIs: http://given.example/own\nSuites: stable\nComponents: extra\n" in sources
 
 
 def test_offline_goes_on_with_the_old_list(apt: Apt, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,13 @@
 """Which builds a package list holds, what they lack, and their order."""
 
-from cpuidlab.kernels import builds
-from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels import builds, suites
+from cpuidlab.kernels.suite import Suite
+from cpuidlab.kernels.suite_table import SuiteRow
 from fakearchive import both
 
-ROLLING = builds.SuiteRow(Suite("new", "main"), (), True)
-STABLE = builds.SuiteRow(Suite("old", "main"), ("6.1",), False)
+LAYOUTS = suites.built_in_rows()[0].layouts
+ROLLING = SuiteRow(Suite("new", "main"), (), True, LAYOUTS)
+STABLE = SuiteRow(Suite("old", "main"), ("6.1",), False, LAYOUTS)
 
 
 def test_split_build_needs_its_modules() -> None:

@@ -2,14 +2,15 @@
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cpuidlab.base import command
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import buildtree, kbuild, patches
-from cpuidlab.kernels.aptfetch import Suite
 from cpuidlab.kernels.patch_files import Diff
+from cpuidlab.kernels.suite import Suite
 
 BEFORE = "".join(f"line {number}\n" for number in range(1, 21))
 AFTER = BEFORE.replace("line 10\n", "line ten\n")
@@ -164,3 +165,9 @@ def test_failure_that_is_not_the_patchs_cleans_up_next_time(tree: kbuild.Tree, m
 def test_an_empty_patch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is empty"):
         patch_of(tmp_path, "")
+
+
+def test_a_suite_of_the_users_has_a_tree_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kbuild, "_unpack", lambda target, folder: None)
+    own = replace(TARGET, suite=Suite("s", mirror="http://m.example/x", table="/a/kernels.toml"))
+    assert kbuild.tree_of(TARGET).folder != kbuild.tree_of(own).folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from cpuidlab.kernels import aptfetch, buildtree, toolchain
-from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.suite import Suite
 
 
 @pytest.fixture

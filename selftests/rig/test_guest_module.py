@@ -8,8 +8,8 @@ import pytest
 from cpuidlab.base import command
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import aptfetch, buildtree
-from cpuidlab.kernels.aptfetch import Suite
 from cpuidlab.kernels.lookup import Kernel
+from cpuidlab.kernels.suite import Suite
 from cpuidlab.rig import guest_module
 
 RELEASE, VERSION = "6.1.0-9-cloud-amd64", "6.1.27-1"

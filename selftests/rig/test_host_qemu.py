@@ -8,7 +8,7 @@ import pytest
 from cpuidlab.base.artifacts import NotMadeError, only_looking
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import aptfetch
-from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.suite import Suite
 from cpuidlab.rig import host_qemu
 from cpuidlab.rig.host_qemu import QEMU, READ_MISSED, READ_SEEN, sees_cr3_reads
 

@@ -26,15 +26,18 @@ def every_host(rows: Iterable[CatalogueRow], known: Iterable[Patch], borders: It
     """Every series that can boot, oldest first, each with the point releases that enclose a border between two eras
     inside it, and with the project's patches for it. Release candidates do not count: they come and go."""
     usable: dict[tuple[int, int], dict[Version, None]] = {}
+    newest: dict[tuple[int, int], tuple[bool, Version]] = {}  # what a series means: a suite of the user's counts most
     for row in rows:
         if row.lack is None and "~rc" not in row.version:
             number = upstream(row.version)
-            usable.setdefault(number[:2], {})[number] = None
+            series = number[:2]
+            usable.setdefault(series, {})[number] = None
+            newest[series] = max((bool(row.table), number), newest.get(series, (False, number)))
     named, found = list(known), list[str]()
     for series, points in sorted(usable.items()):
         name = "{}.{}".format(*series)
         around = {point for border in borders if border[:2] == series for point in _around(border, points)}
-        found += ["{}.{}.{}".format(*point) for point in sorted(around - {max(points)})]
+        found += ["{}.{}.{}".format(*point) for point in sorted(around - {newest[series][1]})]
         found += [name, *(f"{name}+{patch.name}" for patch in named if name in patch.series)]
     return tuple(found)
 

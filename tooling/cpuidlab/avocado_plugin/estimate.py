@@ -14,9 +14,10 @@ from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import cache_dir
 from cpuidlab.base.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.kernels import aptfetch, host_spec, lookup
-from cpuidlab.kernels.builds import SuiteRow, rows_for
 from cpuidlab.kernels.kbuild import TREES
 from cpuidlab.kernels.kernel import Kernel
+from cpuidlab.kernels.suite_table import SuiteRow
+from cpuidlab.kernels.suites import groups_for
 from cpuidlab.kernels.version import series_of
 from cpuidlab.rig import host_config
 from cpuidlab.rig.guest_config import PROFILES
@@ -98,13 +99,15 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     if not (specs and pagings and set(pagings) <= set(plan.pagings_of(specs))):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]
-    bases = dict.fromkeys([*(spec.base for spec in parsed if spec.base), GUEST_KERNEL])
+    bases = dict.fromkeys(spec.base for spec in parsed if spec.base)
     kernels = {base: lookup.known(base) for base in bases}
-    lacking = tuple(base for base, kernel in kernels.items() if kernel is None)
+    guest = lookup.known(GUEST_KERNEL, own=False)
+    missing = [base for base, kernel in kernels.items() if kernel is None]
+    lacking = tuple(dict.fromkeys([*missing, *([] if guest else [GUEST_KERNEL])]))
     patched = [spec for spec in parsed if spec.patch]
     unbuilt = [spec for spec in patched if kernels[spec.base] is None or not _is_built(spec.text, pagings[0])]
     sources = tuple(base for base in dict.fromkeys(spec.base for spec in unbuilt) if not _holds(TREES, kernels[base]))
-    headers = not _holds(HEADERS, kernels[GUEST_KERNEL])
+    headers = not _holds(HEADERS, guest)
     qemu = not _is_there(host_qemu)
     lists = {row.suite.name: row for base in lacking for row in _rows(base)}
     return Outlook(
@@ -147,14 +150,18 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _rows(base: str) -> list[SuiteRow]:
-    return rows_for(series_of(base))
+    return [row for group in groups_for(base, series_of(base), own=True) for row in group]
 
 
 def _list_mb(row: SuiteRow) -> int:
     """Return how many MB of package list must be fetched for a suite; the lists of stable releases are large."""
     if aptfetch.age(row.suite) is not None:
         return 0
-    return RELEASE_LIST_MB if row.suite.archive == "main" and "-" not in row.suite.name and not row.rolling else LIST_MB
+    return (
+        RELEASE_LIST_MB
+        if not row.suite.table and row.suite.archive == "main" and "-" not in row.suite.name and not row.rolling
+        else LIST_MB
+    )
 
 
 def _holds(kind: Kind, kernel: Kernel | None) -> bool:
@@ -184,7 +191,7 @@ def _rigs_at(spec: str, mode: str) -> int:
     parsed = host_spec.parse(spec)
     if host_spec.is_real(spec):  # nobody asks the machine for an estimate
         return 0
-    if any(lookup.known(base) is None for base in (parsed.base, GUEST_KERNEL) if base):
+    if (parsed.base and lookup.known(parsed.base) is None) or lookup.known(GUEST_KERNEL, own=False) is None:
         return RIGS
     if not _is_built(spec, mode):
         return RIGS

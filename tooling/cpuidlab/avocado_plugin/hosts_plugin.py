@@ -29,10 +29,14 @@ class Hosts(Varianter):  # type: ignore[misc]  # Avocado has no types
 
     def initialize(self, config: Mapping[str, Any]) -> None:
         """Resolve the hosts and make what is needed; exit with one line where that fails."""
-        with exit_in_one_line(), progress_plugin.shown(config):
-            self._plan = plan_of(config)
-            if self._plan and config.get("subcommand") == "run" and not config.get("run.dry_run.enabled"):
-                _begin(self._plan, config)
+        from cpuidlab.kernels import suites  # noqa: PLC0415
+
+        with exit_in_one_line():
+            suites.use(config.get(f"{SECTION}.kernels") or "")
+            with progress_plugin.shown(config):
+                self._plan = plan_of(config)
+                if self._plan and config.get("subcommand") == "run" and not config.get("run.dry_run.enabled"):
+                    _begin(self._plan, config)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield what Avocado calls variants; tests find these values among their parameters."""

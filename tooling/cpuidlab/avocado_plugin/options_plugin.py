@@ -21,6 +21,7 @@ OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
     ("paging", str, "MODE,...", "paging modes of the host's KVM, comma-separated: npt, shadow"),
     ("era", str, "ERA", "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
     ("eras", str, "FILE", "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"),
+    ("kernels", str, "FILE", "a table of suites to add, instead of ~/.config/kvm-cpuid-lab/kernels.toml"),
     ("cold", bool, None, "boot a rig from the beginning for every test instead of starting a copy of a snapshot"),
     ("resume", str, "JOBDIR", "keep what an interrupted job has decided, and run the rest; last: the latest job"),
 )  # fmt: skip

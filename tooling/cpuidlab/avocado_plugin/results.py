@@ -12,7 +12,7 @@ from cpuidlab.avocado_plugin.plan import Plan
 from cpuidlab.base.errors import NO_RIG, LabError, UsageError
 from cpuidlab.base.exit_codes import BROKEN, OK, UNTESTED
 from cpuidlab.judge.verdict import Verdict
-from cpuidlab.kernels import host_spec
+from cpuidlab.kernels import host_spec, suites
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.cell import Cell, Place
 from cpuidlab.report.write import UNFINISHED
@@ -126,9 +126,10 @@ def _machine(setup: RealSetup) -> str:
 
 
 def _host(kernel: Kernel) -> str:
-    """A host's kernel; where it is the user's own, also where it lies."""
-    own = kernel.spec.partition(":")[0] in host_spec.OWN
-    return f"{kernel.label} is {kernel.release}{f' from {kernel.spec}' if own else ''}"
+    """A host's kernel; where it is the user's own, also where it comes from."""
+    is_own = kernel.spec.partition(":")[0] in host_spec.OWN
+    origin = kernel.spec if is_own else suites.origin(kernel.suite)
+    return f"{kernel.label} is {kernel.release}{f' from {origin}' if origin else ''}"
 
 
 def qemu_version() -> str:

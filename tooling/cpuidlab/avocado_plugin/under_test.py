@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cpuidlab.judge.expectations import Promise
 from cpuidlab.judge.prediction import Prediction, predicted
+from cpuidlab.kernels import suites
 from cpuidlab.rig.host_machine import HostSetup
 from cpuidlab.rig.real_setup import TWO_DIMENSIONAL
 from cpuidlab.rig.rig import Stage
@@ -72,5 +73,7 @@ class CaseName:
         words = [".venv/bin/avocado", "run", test, "--hosts", variant.host, "--paging", variant.paging]
         words += ["--era", variant.era] if variant.era else []
         words += ["--eras", variant.eras] if variant.eras else []
+        table = suites.named_table()
+        words += ["--kernels", table] if table else []
         words += ["--cold"] if variant.cold else []
         return shlex.join(words)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
+SUITES = "a table of suites to add, instead of ~/.config/kvm-cpuid-lab/kernels.toml"
 STAGES = ("host_ready", "guest_held", "guest_ready")  # rig.Stage, which takes long to import
 Parser = argparse.ArgumentParser
 
@@ -35,9 +36,14 @@ def _add_json(command: Parser) -> None:
     command.add_argument("--json", action="store_true", help="print plain data on standard output")
 
 
+def _add_kernels(command: Parser) -> None:
+    command.add_argument("--kernels", metavar="FILE", default="", help=SUITES)
+
+
 def _kernels(command: Parser) -> None:
     command.add_argument("--refresh", action="store_true", help="ask the archive again what there is")
     command.add_argument("--eras", metavar="FILE", default="", help=ERAS)
+    _add_kernels(command)
     _add_json(command)
 
 
@@ -57,6 +63,7 @@ def _try(command: Parser) -> None:
     add("--profile", default="small", help="the guest: small (the default) or highmem")
     add("--era", default="", help="judge by this era instead of the predicted one")
     add("--eras", metavar="FILE", default="", help=ERAS)
+    _add_kernels(command)
     add("--cold", action="store_true", help="boot the rig instead of starting a copy of a snapshot")
     add("--evidence", type=_folder, metavar="DIR", help="keep all that was seen in this folder")
 
@@ -70,6 +77,7 @@ def _shell(command: Parser) -> None:
     add = command.add_argument
     add("--host", default="newest", metavar="HOST", help="such as 7.3, 5.10+warning, tree:DIR, deb:FILE,FILE (newest)")
     add("--paging", default="npt", help="npt (the default) or shadow")
+    _add_kernels(command)
     add("--guest", action="store_true", help="in the guest on that host")
     add("--stage", choices=STAGES, help="of the rig; guest_ready: a shell on the host while the guest runs")
     add("--put", action="append", default=[], metavar="FILE[:TARGET]", help="copy there, before COMMAND")
@@ -85,6 +93,7 @@ def _sweep(command: Parser) -> None:
     add("--cpu", default="", metavar="MODEL", help="another CPU for the guest, as QEMU's -cpu takes it")
     add("--host-cpu", default="", metavar="MODEL", help="another CPU for the nested host: EPYC,pku=on,la57=on")
     add("--to", type=_folder, default=Path("sweep-results"), metavar="DIR", help="where maps are kept")
+    _add_kernels(command)
     add("--diff", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two maps that were kept")
     _add_json(command)
 
@@ -102,6 +111,7 @@ def _nightly(command: Parser) -> None:
     add("--out", required=True, type=_folder, metavar="DIR", help="where the nights' results go")
     add("--keep", type=int, default=30, metavar="N", help="how many nights to keep (30)")
     add("--hosts", default="all", metavar="HOST,...", help="as of 'avocado run' (all)")
+    _add_kernels(command)
     add("words", nargs="*", metavar="TEST", help="as of 'avocado run', after --; tests/ by default")
 
 
@@ -135,6 +145,7 @@ def _mutants(command: Parser) -> None:
 def _steady(command: Parser) -> None:
     command.add_argument("--rounds", type=int, default=20, metavar="N", help="how often (default: 20)")
     command.add_argument("--hosts", metavar="HOST,...", help="other hosts than one that warns and one that refuses")
+    _add_kernels(command)
 
 
 def _fresh(command: Parser) -> None:

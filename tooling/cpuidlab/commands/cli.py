@@ -16,6 +16,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns 0 all as promised, 1 a promise broken, 2 usage, 125 could not be tested."""
     options = arguments.parser().parse_args(words)
     try:
+        _use_table(options)
         code = RUN[options.command](options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -25,6 +26,14 @@ def main(words: Sequence[str] | None = None) -> int:
         line, code = error_text.line_and_code(error)
         print(f"cpuidlab: {line}", file=sys.stderr)
     return code
+
+
+def _use_table(options: Namespace) -> None:
+    """Read the user's table of suites, before a command that takes hosts begins its work."""
+    if hasattr(options, "kernels"):
+        from cpuidlab.kernels import suites
+
+        suites.use(options.kernels)
 
 
 def _doctor(options: Namespace) -> int:
@@ -66,7 +75,7 @@ def _sweep(options: Namespace) -> int:
 def _try(options: Namespace) -> int:
     from cpuidlab.commands import try_change
 
-    names = ("host", "change", "paging", "profile", "era", "eras", "cold", "evidence")
+    names = ("host", "change", "paging", "profile", "era", "eras", "kernels", "cold", "evidence")
     return try_change.run(try_change.Trial(**{name: getattr(options, name) for name in names}))
 
 

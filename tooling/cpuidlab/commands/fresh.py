@@ -15,6 +15,7 @@ from cpuidlab.base.progress import say, step
 from cpuidlab.commands import clean_root
 from cpuidlab.commands.homes import Home, homes
 from cpuidlab.kernels import aptfetch
+from cpuidlab.kernels.suite import Suite
 
 USERS = {"user": "an ordinary user with sudo", "root": "root"}
 TRY_SECONDS = 600
@@ -79,6 +80,6 @@ def _package_list(home: Home) -> str:
     """Return the digest of the release's signed index. Security updates come daily, and do not count."""
     if home.mirror:
         return ""
-    suite = aptfetch.Suite(home.suites[0], "main")
+    suite = Suite(home.suites[0], "main")
     aptfetch.packages(suite)
     return " ".join(file_digest(path) for path in sorted(suite.folder.glob("state/lists/*Release")))

@@ -144,13 +144,13 @@ def _newest(hosts: str) -> list[str]:
     for spec in asked:
         if spec != all_hosts.ALL:
             host_spec.parse(spec)
-    trouble = catalogue.ask_archive()
+    trouble, notes = catalogue.ask_archive(), catalogue.ask_own_suites()
     if trouble:
-        return [trouble]
+        return [trouble, *notes]
     bases = {host_spec.parse(spec).base: None for spec in all_hosts.expand(asked)}
     if "newest" in bases:
         bases[lookup.newest_series(refresh=True)] = None
-    return lookup.renew([base for base in bases if base not in ("", "newest")])
+    return notes + lookup.renew([base for base in bases if base not in ("", "newest")])
 
 
 def _job(running: Path, hosts: str, words: Sequence[str]) -> int:

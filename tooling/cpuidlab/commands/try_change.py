@@ -21,6 +21,7 @@ from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.judge.probed_era import probed_era
 from cpuidlab.judge.unknown import judge_unknown, suspects_of
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
+from cpuidlab.kernels import suites
 from cpuidlab.kvm import changes, cpuid, field_changes
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import setup
@@ -44,6 +45,7 @@ class Trial:
     profile: str = "small"
     era: str = ""
     eras: str = ""
+    kernels: str = ""
     cold: bool = False
     evidence: Path | None = None
 
@@ -66,7 +68,8 @@ def run(trial: Trial) -> int:
     place = setup(trial.host, trial.paging)
     prediction = predicted(place.kernel, trial.era, trial.eras)
     _tell("host", f"{place.kernel.label}, {trial.paging}, {place.accel}; guest of profile {trial.profile}")
-    _tell("kernel", f"{place.kernel.release} (version {place.kernel.version})")
+    origin = suites.origin(place.kernel.suite)
+    _tell("kernel", f"{place.kernel.release} (version {place.kernel.version}{origin and f', from {origin}'})")
     _tell("predicted", *_predicted(prediction, place.kernel.label))
     promise, seen = _try(trial, place)
     era = prediction.era

@@ -3,14 +3,13 @@
 Where nobody knows, the era is None, and what the kernel shows when it is asked decides.
 """
 
-import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
+from cpuidlab.base import user_table
 from cpuidlab.base.errors import UsageError
 from cpuidlab.judge import eras, history
 from cpuidlab.judge.eras import REINIT, Era
@@ -169,23 +168,15 @@ def _reinit_commits() -> set[str]:
 
 def default_table() -> Path:
     """The user's own eras.toml, which need not exist."""
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(base) / "kvm-cpuid-lab/eras.toml"
+    return user_table.default("eras.toml")
 
 
 @cache
 def overrides(file: Path, required: bool) -> Mapping[str, str]:
     """Patterns of `uname -r`, as a shell has them, and eras, in the file's order; UsageError where it is not that."""
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if required:
-            raise UsageError(f"there is no file {file}, which is named for --eras") from error
+    table = user_table.read(file, "--eras" if required else "")
+    if table is None:
         return {}
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:  # no TOML, or no UTF-8
-        raise UsageError(f"{file} is no TOML: {error}") from error
     releases = table.get(TABLE)
     if set(table) != {TABLE} or not isinstance(releases, dict):
         raise UsageError(f'{file} should hold one table, [{TABLE}], with lines such as "*.el9*" = "forbid-changed"')

@@ -1,4 +1,4 @@
-"""Fetch Debian packages of any suite through apt, in a private state folder: nothing is installed or shared.
+"""Fetch packages of any suite through apt, in a private state folder: nothing is installed or shared.
 
 Signatures and hashes are checked by apt itself against the distribution's keyring. Each suite has a folder of its
 own, so that only the suites which are needed are ever asked for.
@@ -9,23 +9,19 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock
 
 from cpuidlab.base import command
 from cpuidlab.base.atomic import write_atomically
 from cpuidlab.base.errors import LabError, UsageError
-from cpuidlab.base.paths import cache_dir
 from cpuidlab.base.progress import say, step
 from cpuidlab.kernels import mirrors
+from cpuidlab.kernels.suite import Suite
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 UPDATE_SECONDS = 300  # an index of 10 MB over a slow line
 DOWNLOAD_SECONDS = 1200  # linux-source is 120 MB
 FRESH_SECONDS = 24 * 3600
-LOCK_SECONDS = 1800
 
 # Read after the machine's own apt configuration, so that its proxies and the like stay in force.
 # The sandbox user is root because apt's own user may not enter a home folder; it matters only where we are root.
@@ -47,39 +43,28 @@ Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
 Acquire::Languages "none";
 Acquire::GzipIndexes "true";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+APT::Get::AllowUnauthenticated "false";
 #clear APT::Architectures;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 """
 
+_DATE = 'Acquire::Check-{key} "{value}";\n'
+
 _SOURCES = """\
 Types: deb
 URIs: {uri}
 Suites: {suite}
-Components: main
+Components: {component}
 Architectures: amd64
 Signed-By: {keyring}
 """
 
 
-@dataclass(frozen=True)
-class Suite:
-    """A suite of Debian's archive: `archive` is "main" or "security"; the lists of an `ended` suite are out of date."""
-
-    name: str
-    archive: str
-    ended: bool = False
-
-    @property
-    def folder(self) -> Path:
-        return cache_dir() / "apt" / self.name
-
-    def lock(self) -> FileLock:
-        return FileLock(str(self.folder) + ".lock", timeout=LOCK_SECONDS)
-
-
 def packages(suite: Suite, max_age: float = FRESH_SECONDS) -> dict[str, list[str]]:
-    """Return the suite's linux-* packages and their versions, newest first; ask the mirror after `max_age` seconds.
+    """Return the suite's kernel packages and their versions, newest first; ask the mirror after `max_age` seconds.
 
     Without the network an older list is used, and that is said. Raises LabError where there is no older list.
     """
@@ -147,25 +132,35 @@ def age(suite: Suite) -> float | None:
 
 
 def _update(suite: Suite) -> None:
-    """Fetch the suite's index and keep the names and versions of its linux-* packages as JSON."""
-    if not KEYRING.exists():
-        raise UsageError(f"{KEYRING} is missing: apt-get install debian-archive-keyring")
+    """Fetch the suite's index and keep the names and versions of its kernel packages as JSON."""
+    keyring = suite.keyring or KEYRING
+    if not keyring.exists():
+        raise UsageError(f"{keyring} is missing: apt-get install debian-archive-keyring")
     for name in ("state/lists/partial", "cache/archives/partial"):
         (suite.folder / name).mkdir(parents=True, exist_ok=True)
     (suite.folder / "status").touch()
     (suite.folder / "apt.conf").write_text(_config(suite))
-    sources = _SOURCES.format(uri=mirrors.mirror(suite.archive), suite=suite.name, keyring=KEYRING)
+    uri = suite.mirror or mirrors.mirror(suite.archive)
+    calls = suite.calls or suite.name
+    sources = _SOURCES.format(uri=uri, suite=calls, component=suite.component, keyring=keyring)
     (suite.folder / "suite.sources").write_text(sources)
     with step(f"package list of {suite.name}"):
         _apt(suite, "get", "update", seconds=UPDATE_SECONDS)
-    names = _apt(suite, "cache", "pkgnames", "linux-", seconds=60).split()
-    versions = _versions(_apt(suite, "cache", "madison", *sorted(names), seconds=60))
+    found = [_apt(suite, "cache", "pkgnames", prefix, seconds=60).split() for prefix in suite.prefixes]
+    names = sorted({name for some in found for name in some})
+    versions = _versions(_apt(suite, "cache", "madison", *names, seconds=60)) if names else {}
+    if suite.table and not versions:  # apt only warns of a component that is not there
+        raise LabError(f"{suite.name} holds no package {'*, '.join(suite.prefixes)}*; {_advice(suite)}")
     write_atomically(_listing(suite), json.dumps(versions))
 
 
 def _config(suite: Suite) -> str:
-    valid_until = 'Acquire::Check-Valid-Until "false";\n' if suite.ended else ""
-    return _CONFIG.format(folder=suite.folder) + valid_until
+    config = _CONFIG.format(folder=suite.folder)
+    if suite.ended:
+        return config + _DATE.format(key="Valid-Until", value="false")
+    if suite.table:  # the project's own suites are checked as the machine's apt has it
+        return config + "".join(_DATE.format(key=key, value="true") for key in ("Date", "Valid-Until"))
+    return config
 
 
 def _versions(madison: str) -> dict[str, list[str]]:
@@ -185,7 +180,13 @@ def _apt(suite: Suite, tool: str, *arguments: str, seconds: float, cwd: Path | N
         return command.run(line, seconds=seconds, cwd=cwd, env={**os.environ, "LC_ALL": "C"})
     except LabError as error:
         raise LabError(
-            f"apt cannot read {suite.name} from the mirror: {mirrors.apt_error(error)};"
-            f" check the network or set {mirrors.VARIABLES[suite.archive]}",
+            f"apt cannot read {suite.name} from the mirror: {mirrors.apt_error(error)}; {_advice(suite)}",
             error.evidence,
         ) from error
+
+
+def _advice(suite: Suite) -> str:
+    """Say what to look at where a suite cannot be read."""
+    if suite.mirror:
+        return f"check the network, and [[suites]] {suite.name} in {suite.table}"
+    return f"check the network or set {mirrors.VARIABLES[suite.archive]}"

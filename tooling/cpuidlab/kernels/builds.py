@@ -1,38 +1,12 @@
-"""Find the kernel builds in Debian's archive: tooling/kernels.toml says what to look for in the package lists."""
+"""Find the kernel builds in the package list of a suite, by the layouts that the suite's table names."""
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
-from cpuidlab.base.paths import TOOLING
-from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels.suite import Suite
+from cpuidlab.kernels.suite_table import Layout, SuiteRow
 from cpuidlab.kernels.version import Version, is_version, upstream
-
-
-@dataclass(frozen=True)
-class SuiteRow:
-    """One suite of the catalogue; a `rolling` one is searched for each series that no other suite names."""
-
-    suite: Suite
-    series: tuple[str, ...]
-    rolling: bool
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a kernel is split into packages; `{release}` in a name stands for what `uname -r` says."""
-
-    packages: tuple[str, ...]
-    release: str
-
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        """Return a pattern for the name of the layout's first package, with the release as its group."""
-        prefix, suffix = self.packages[0].split("{release}")
-        return re.compile(re.escape(prefix) + f"({self.release})" + re.escape(suffix))
 
 
 @dataclass(frozen=True)
@@ -73,37 +47,10 @@ class Build:
         return self.upstream[: len(wanted)] == wanted
 
 
-@cache
-def data() -> dict[str, Any]:
-    """Return the data of tooling/kernels.toml."""
-    return tomllib.loads((TOOLING / "kernels.toml").read_text())
-
-
-@cache
-def suite_rows() -> tuple[SuiteRow, ...]:
-    return tuple(
-        SuiteRow(
-            Suite(row["name"], row["archive"], row.get("ended", False)),
-            tuple(row.get("series", ())),
-            row.get("rolling", False),
-        )
-        for row in data()["suites"]
-    )
-
-
-def layouts() -> tuple[Layout, ...]:
-    return tuple(Layout(tuple(row["packages"]), row["release"]) for row in data()["layouts"])
-
-
-def rows_for(series: str) -> list[SuiteRow]:
-    """Return the suites to look for a series in: those that name it, else the rolling suites."""
-    return [row for row in suite_rows() if series in row.series] or [row for row in suite_rows() if row.rolling]
-
-
 def builds_in(row: SuiteRow, packages: Mapping[str, Sequence[str]]) -> list[Build]:
     """Return the builds in a suite's package list (name to versions, newest first) that the catalogue looks for."""
     found: dict[str, Build] = {}
-    for layout in layouts():
+    for layout in row.layouts:
         for name, versions in packages.items():
             match = layout.pattern.fullmatch(name)
             if match and match[1] not in found and is_version(versions[0]):
@@ -114,7 +61,7 @@ def builds_in(row: SuiteRow, packages: Mapping[str, Sequence[str]]) -> list[Buil
 def _build(
     suite: Suite, layout: Layout, release: str, version: str, packages: Mapping[str, Sequence[str]]
 ) -> Build:  # fmt: skip
-    names = tuple(template.format(release=release) for template in layout.packages)
+    names = layout.names(release)
     missing = [name for name in names if version not in packages.get(name, ())]
     lack = f"{suite.name} has no package {' nor '.join(missing)}" if missing else None
     return Build(release, version, suite, names, lack)

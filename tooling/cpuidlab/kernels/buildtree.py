@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpuidlab.base.errors import UsageError
-from cpuidlab.kernels import aptfetch, builds
-from cpuidlab.kernels.aptfetch import Suite
+from cpuidlab.kernels import aptfetch, suites
+from cpuidlab.kernels.suite import Suite
 from cpuidlab.kernels.version import upstream
 
 RECIPE = "1"  # raised when `unpack` makes another tree of the same packages
@@ -65,7 +65,7 @@ def first_error(output: str, root: Path) -> str | None:
 
 
 def _abi(release: str) -> str:
-    flavour: str = builds.data()["build"]["flavour"]
+    flavour: str = suites.data()["build"]["flavour"]
     return release.removesuffix(flavour)
 
 
@@ -75,7 +75,7 @@ def _wanted(release: str, version: str, suite: Suite, roles: Sequence[str]) -> d
     series = "{}.{}".format(*upstream(version))
     wanted = {}
     for role in roles:
-        names: list[str] = builds.data()["build"][role]
+        names: list[str] = suites.data()["build"][role]
         choices = [name.format(release=release, abi=_abi(release), series=series) for name in names]
         chosen = next((name for name in choices if name in listed), None)
         if chosen and role == "kbuild" and version not in listed[chosen]:

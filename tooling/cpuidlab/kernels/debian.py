@@ -1,41 +1,42 @@
-"""Fetch Debian's builds of kernels: choose the newest build of a version, unpack it into the cache, pin it."""
+"""Fetch the builds of kernels that suites have: choose the newest of a version, unpack it into the cache, pin it."""
 
 import shutil
 from pathlib import Path
 
-from cpuidlab.base import artifacts
+from cpuidlab.base import artifacts, command
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import cache_dir
-from cpuidlab.kernels import aptfetch, builds, kbuild, pins
+from cpuidlab.kernels import aptfetch, builds, kbuild, pins, suites
 from cpuidlab.kernels.builds import Build
 from cpuidlab.kernels.kernel import Kernel, read_kernel, write_facts
+from cpuidlab.kernels.needed_modules import UNPACK
 from cpuidlab.kernels.pins import KERNELS
 from cpuidlab.kernels.version import series_of
 
 RECIPE = "1"  # raised when _fill makes something else of the same packages
 
 
-def fetch(base: str, refresh: bool) -> Kernel:
+def fetch(base: str, refresh: bool, own: bool = True) -> Kernel:
     """Choose the newest build of `base`, fetch it unless it is in the cache, and pin `base` to it.
 
     A package list may be a day old, and the build may have left the mirror since. So a fetch that fails is tried once
     more with a fresh list.
     """
-    build = _choose(base, 0 if refresh else aptfetch.FRESH_SECONDS)
+    build = _choose(base, 0 if refresh else aptfetch.FRESH_SECONDS, own)
     try:
         folder = _stored(build)
     except LabError:
-        newer = _choose(base, 0)
+        newer = _choose(base, 0, own)
         if newer == build:
             raise
         folder = _stored(newer)
-    pins.write(base, folder.name)
+    pins.write(_pin(base, own), folder.name)
     return read_kernel(folder)
 
 
-def pinned(base: str) -> Kernel | None:
+def pinned(base: str, own: bool = True) -> Kernel | None:
     """Return the kernel that `base` is pinned to; None where there is no pin, or its kernel has left the cache."""
-    name = pins.read(base)
+    name = pins.read(_pin(base, own))
     if name is None:
         return None
     try:
@@ -44,16 +45,21 @@ def pinned(base: str) -> Kernel | None:
         return None
 
 
+def pinned_newest() -> str | None:
+    """Return the series that "newest" is pinned to; None where there is no pin."""
+    return pins.read(_pin("newest"))
+
+
 def newest_series(refresh: bool = False) -> str:
     """Return the newest series, such as "7.3", of which the archive holds a finished build that can boot; pin it.
 
     Raises LabError where no rolling suite has one.
     """
-    known = pins.read("newest")
+    known = pinned_newest()
     if known is not None and not refresh:
         return known
     max_age = 0 if refresh else aptfetch.FRESH_SECONDS
-    rolling = [row for row in builds.suite_rows() if row.rolling]
+    rolling = [row for row in suites.suite_rows() if row.rolling]
     finished = [
         build
         for row in rolling
@@ -63,7 +69,7 @@ def newest_series(refresh: bool = False) -> str:
     if not finished:
         raise LabError("none of the catalogue's rolling suites has a kernel that can boot; name a series, such as 6.12")
     newest = max(finished, key=lambda build: build.order).series
-    pins.write("newest", newest)
+    pins.write(_pin("newest"), newest)
     return newest
 
 
@@ -72,24 +78,35 @@ def folder_of(build: Build) -> Path:
     return cache_dir() / KERNELS.name / f"{build.release}-{artifacts.key_of(_inputs(build))}"
 
 
-def _choose(base: str, max_age: float) -> Build:
+def _pin(base: str, own: bool = True) -> str:
+    """Return the name of a pin: what a suite of the user's table may change the meaning of has a pin for this table."""
+    key = suites.own_key("" if base == "newest" else series_of(base)) if own else ""
+    return f"{base}@{key}" if key else base
+
+
+def _choose(base: str, max_age: float, own: bool) -> Build:
     """Return the newest build of `base` that can boot; UsageError that says why where there is none."""
-    rows = builds.rows_for(series_of(base))
-    known = [build for row in rows for build in builds.builds_in(row, aptfetch.packages(row.suite, max_age))]
-    matching = sorted((build for build in known if build.matches(base)), key=lambda build: build.order)
+    groups = suites.groups_for(base, series_of(base), own)
+    matching: list[Build] = []
+    for rows in groups:
+        known = [build for row in rows for build in builds.builds_in(row, aptfetch.packages(row.suite, max_age))]
+        matching = sorted((build for build in known if build.matches(base)), key=lambda build: build.order)
+        if matching:
+            break
     if not matching and max_age:
-        return _choose(base, 0)  # the build may have come to the archive since the list was read
+        return _choose(base, 0, own)  # the build may have come to the archive since the list was read
     usable = [build for build in matching if build.lack is None]
     if usable:
         return usable[-1]
     if matching:
         raise UsageError(f"kernel {base} cannot be used: {matching[-1].lack}")
-    suites = ", ".join(row.suite.name for row in rows)
-    raise UsageError(f"there is no Debian build of kernel {base} in {suites}; 'cpuidlab kernels' lists what there is")
+    searched = ", ".join(row.suite.name for rows in groups for row in rows)
+    raise UsageError(f"there is no build of kernel {base} in {searched}; 'cpuidlab kernels' lists what there is")
 
 
 def _inputs(build: Build) -> dict[str, str]:
-    return {"packages": " ".join(build.packages), "version": build.version, "recipe": RECIPE}
+    inputs = {"packages": " ".join(build.packages), "version": build.version, "recipe": RECIPE}
+    return inputs | build.suite.inputs
 
 
 def _stored(build: Build) -> Path:
@@ -102,19 +119,30 @@ def _fill(into: Path, build: Build) -> None:
     aptfetch.fetch(build.suite, dict.fromkeys(build.packages, build.version), unpacked)
     modules = into / "lib/modules" / build.release
     modules.parent.mkdir(parents=True)
-    _first_of(unpacked / "lib/modules" / build.release, unpacked / "usr/lib/modules" / build.release).rename(modules)
-    _first_of(unpacked / f"boot/vmlinuz-{build.release}", modules / "vmlinuz").rename(into / "vmlinuz")
+    inside = f"lib/modules/{build.release}"
+    _first_of(build, unpacked, f"boot/vmlinuz-{build.release}", f"{inside}/vmlinuz", f"usr/{inside}/vmlinuz").rename(
+        into / "vmlinuz"
+    )
+    _first_of(build, unpacked, inside, f"usr/{inside}").rename(modules)
     shutil.rmtree(unpacked)
+    _unpack(modules)
     for link in ("build", "source"):
         (modules / link).unlink(missing_ok=True)
     kbuild.depmod(into, build.release)
     write_facts(into, build.release, build.version, build.suite.name)
 
 
-def _first_of(*places: Path) -> Path:
-    """Return the first path that exists: suites lay their kernel packages out differently."""
-    for path in places:
-        if path.exists():
-            return path
-    names = ", ".join(str(path) for path in places)
-    raise LabError(f"the kernel packages hold none of {names}: their layout is new, see tooling/kernels.toml")
+def _unpack(modules: Path) -> None:
+    for suffix, command_line in UNPACK.items():
+        packed = sorted(map(str, modules.rglob(f"*.ko{suffix}")))
+        if packed:
+            command.run([*command_line, *packed], seconds=300)
+
+
+def _first_of(build: Build, folder: Path, *places: str) -> Path:
+    """Return the first path that exists in the folder: suites lay their kernel packages out differently."""
+    for place in places:
+        if (folder / place).exists():
+            return folder / place
+    table = build.suite.table or "tooling/kernels.toml"
+    raise LabError(f"{' and '.join(build.packages)} hold none of {', '.join(places)}; see the packages in {table}")

@@ -18,8 +18,8 @@ from cpuidlab.base import artifacts, command
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import buildtree, toolchain
-from cpuidlab.kernels.aptfetch import Suite
 from cpuidlab.kernels.patch_files import Diff
+from cpuidlab.kernels.suite import Suite
 
 RECIPE = "1"  # raised when the same patch on the same kernel gives other modules
 TREES = Kind("kbuild", cost=180)
@@ -72,7 +72,7 @@ class Tree:
 
 def tree_of(target: Target) -> Tree:
     """Return the tree that KVM of this kernel is compiled in, fetched where it is not in the cache yet."""
-    inputs = {"version": target.version, "release": target.release, "recipe": TREE_RECIPE}
+    inputs = {"version": target.version, "release": target.release, "recipe": TREE_RECIPE, **target.suite.inputs}
     return Tree(artifacts.made(TREES, target.release, inputs, lambda folder: _unpack(target, folder)))
 
 

@@ -8,7 +8,7 @@ from cpuidlab.base import artifacts
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.progress import say
-from cpuidlab.kernels import builds, custom, debian, host_spec, kbuild, packages, patches, pins
+from cpuidlab.kernels import custom, debian, host_spec, kbuild, packages, patches, suites
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.patches import Patch
 from cpuidlab.kernels.pins import cache_errors
@@ -18,11 +18,11 @@ PATCHED = Kind("patched", cost=120)
 
 
 @cache_errors()
-def resolve(spec: str, refresh: bool = False) -> Kernel:
+def resolve(spec: str, refresh: bool = False, own: bool = True) -> Kernel:
     """Return the kernel that a host spec names, fetched or rebuilt if it is not in the cache yet.
 
     A version keeps the meaning that it was resolved to until `refresh`: no network is needed for it again. A tree, an
-    image or a package is read each time.
+    image or a package is read each time. Without `own` the suites of the user's table do not count.
     Raises UsageError where there is no such kernel or patch, LabError where it cannot be fetched or built.
     """
     wanted = host_spec.parse(spec)
@@ -36,19 +36,19 @@ def resolve(spec: str, refresh: bool = False) -> Kernel:
     patch = patches.find(wanted.patch) if wanted.patch else None
     if patch:
         patch.check_series(series_of(base))
-    kernel = None if refresh else debian.pinned(base)
-    kernel = replace(kernel or debian.fetch(base, refresh), spec=spec, label=base)
+    kernel = None if refresh else debian.pinned(base, own)
+    kernel = replace(kernel or debian.fetch(base, refresh, own), spec=spec, label=base)
     return _patched(kernel, patch) if patch else kernel
 
 
-def known(base: str) -> Kernel | None:
+def known(base: str, own: bool = True) -> Kernel | None:
     """Return the unpatched kernel that `resolve` would take for a series, a point release or "newest".
 
     Nothing is fetched: the answer is None where `resolve` would need the network.
     """
     try:
-        series = pins.read(base) if base == "newest" else base
-        return debian.pinned(series) if series else None
+        series = debian.pinned_newest() if base == "newest" else base
+        return debian.pinned(series, own) if series else None
     except OSError:
         return None
 
@@ -84,7 +84,7 @@ def _patched(kernel: Kernel, patch: Patch) -> Kernel:
     label = f"{kernel.label}+{patch.label}"
     _say_left_out(patch.name, patch.left_out)
     inputs = {"kernel": kernel.digest, "patch": patch.digest, "recipe": kbuild.RECIPE}
-    suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
+    suite = suites.suite_named(kernel.suite)
     target = kbuild.Target(kernel.release, kernel.version, suite, kernel.modules)
     folder = artifacts.made(PATCHED, label, inputs, lambda into: kbuild.rebuild(target, patch.diffs, into))
     modules = folder / "lib/modules" / kernel.release

@@ -63,8 +63,12 @@ def sources() -> list[Source]:
 
 
 def apt_error(error: LabError) -> str:
-    """Return the first error that a failed apt printed of itself, which names the cause; else the whole error."""
-    first = re.search(r"(?m)^E: (.+)", error.evidence)
+    """Return the first error that a failed apt printed of itself, which names the cause; else the whole error.
+
+    Of a wrong key apt warns before it says, as its error, that the suite is not signed.
+    """
+    key = re.search(r"(?m)^[WE]: ((?:GPG error|OpenPGP signature verification failed): .+)", error.evidence)
+    first = key or re.search(r"(?m)^E: (.+)", error.evidence)
     return first[1] if first else str(error)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from cpuidlab.base import artifacts
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.paths import cache_dir
-from cpuidlab.kernels import aptfetch, builds, buildtree
+from cpuidlab.kernels import aptfetch, buildtree, suites
 
 TOOLCHAINS = Kind("toolchain", cost=240)
 RECIPE = "1"  # raised when _fill makes another folder of the same packages
@@ -38,7 +38,7 @@ def command(folder: Path, release: str, line: Sequence[str]) -> list[str]:
 
 def _row(folder: Path, release: str) -> dict[str, Any] | None:
     """Return the toolchain that this kernel needs; None where a compiler of this machine does."""
-    rows: list[dict[str, Any]] = builds.data()["toolchains"]
+    rows: list[dict[str, Any]] = suites.data()["toolchains"]
     row = next((row for row in rows if row["mark"] in release), None)
     return row if row and not any(map(shutil.which, buildtree.named_compilers(folder))) else None
 
@@ -49,9 +49,8 @@ def _root(suite: str, packages: Sequence[str]) -> Path:
 
 
 def _fill(into: Path, suite: str, packages: Sequence[str]) -> None:
-    chosen = next(row.suite for row in builds.suite_rows() if row.suite.name == suite)
     root = into / "root"
-    aptfetch.fetch_whole(chosen, packages, root)
+    aptfetch.fetch_whole(suites.suite_named(suite), packages, root)
     (root / "usr/bin/awk").symlink_to("mawk")  # by the package's script elsewhere
     for folder in ("proc", "dev", "tmp"):
         (root / folder).mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from cpuidlab.base import artifacts, command
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import GUESTS
-from cpuidlab.kernels import builds, buildtree
+from cpuidlab.kernels import buildtree, suites
 from cpuidlab.kernels.kernel import Kernel
 
 PROBE = GUESTS / "guest" / "probe"
@@ -55,7 +55,7 @@ def _build(kernel: Kernel, into: Path) -> None:
 
 
 def _tree(kernel: Kernel) -> Path:
-    suite = next(row.suite for row in builds.suite_rows() if row.suite.name == kernel.suite)
+    suite = suites.suite_named(kernel.suite)
     inputs = {"release": kernel.release, "version": kernel.version, "recipe": buildtree.RECIPE}
     return artifacts.made(
         HEADERS,

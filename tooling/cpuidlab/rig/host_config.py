@@ -105,4 +105,4 @@ def setup(host: str, paging: str) -> AnySetup:
         return real_setup(parse(host), paging)
     if paging not in PAGINGS:
         raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")
-    return Setup(resolve(host), paging, resolve(GUEST_KERNEL), lab_keys())
+    return Setup(resolve(host), paging, resolve(GUEST_KERNEL, own=False), lab_keys())

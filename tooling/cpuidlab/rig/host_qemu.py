@@ -16,7 +16,7 @@ from cpuidlab.base.artifacts import made
 from cpuidlab.base.command import run
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.paths import GUESTS, TOOLING
-from cpuidlab.kernels import aptfetch, builds
+from cpuidlab.kernels import aptfetch, suites
 from cpuidlab.rig.compiled import compiled
 
 QEMU = "qemu-system-x86_64"
@@ -104,6 +104,5 @@ def _run_trial(program: str) -> int:
 
 def _fetch(into: Path) -> None:
     """Unpack the packages with all that they depend on into `into`, with the script that starts their QEMU."""
-    suite = next(row.suite for row in builds.suite_rows() if row.suite.name == SUITE)
-    aptfetch.fetch_whole(suite, PACKAGES, into / "root")
+    aptfetch.fetch_whole(suites.suite_named(SUITE), PACKAGES, into / "root")
     shutil.copy(_LAUNCHER, into / QEMU)
