@@ -7,8 +7,8 @@ from cpuidlab.kernels.catalogue import CatalogueRow
 from cpuidlab.kernels.patches import named
 
 
-def row(version: str, lack: str | None = None) -> CatalogueRow:
-    return CatalogueRow("", "", f"{version}-1", "suite", cached=False, lack=lack)
+def row(version: str, lack: str | None = None, table: str = "") -> CatalogueRow:
+    return CatalogueRow("", "", f"{version}-1", "suite", cached=False, lack=lack, table=table)
 
 
 def hosts(*rows: CatalogueRow) -> tuple[str, ...]:
@@ -37,6 +37,11 @@ def test_what_cannot_boot_and_candidates_do_not_count() -> None:
 )
 def test_the_point_releases_at_a_border(points: str, found: str) -> None:
     assert hosts(*map(row, points.split())) == tuple(found.split())
+
+
+def test_a_series_means_the_users_build_so_the_newer_one_is_named() -> None:
+    ours = [row("6.18.1"), row("6.18.3")]
+    assert hosts(*ours, row("6.18.2", table="/a/kernels.toml")) == ("6.18.3", "6.18")
 
 
 def test_all_among_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from cpuidlab.avocado_plugin import all_hosts, plan, results
 from cpuidlab.base import parallel
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
+from cpuidlab.kernels import suites
 from cpuidlab.rig.machine_facts import MachineFacts
 from cpuidlab.rig.real_setup import RealSetup
 from fakesetup import fake_setup
@@ -87,6 +88,22 @@ def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytes
     header = results.header(job, 1.0, 0)
     assert header["predictions"] == f"era warn of 5.10 is named by '5.10.0*' in {tmp_path}/eras.toml"
     assert header["hosts"] == "5.10 is 5.10.0-amd64 from tree:/a/linux"
+
+
+def test_the_header_says_which_suite_of_the_users_a_kernel_is_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "kernels.toml").write_text('[[suites]]\nname = "own"\nmirror = "http://m.example/x"\nseries = ["6.1"]')
+    suites.use(str(tmp_path / "kernels.toml"))
+
+    def from_own(spec: str, paging: str) -> Any:
+        made = fake_setup(spec, paging)
+        made.kernel.suite = {"6.1": "own"}.get(spec, "trixie")
+        return made
+
+    monkeypatch.setattr(plan, "setup", from_own)
+    told = results.header(plan.plan("6.1,6.12", "npt"), 1.0, 0)["hosts"]
+    assert told == f"6.1 is 6.1.0-amd64 from the suite own of {tmp_path}/kernels.toml, 6.12 is 6.12.0-amd64"
 
 
 def test_the_header_says_what_a_real_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,7 @@ def test_lost_tests_are_errors_and_a_broken_promise_outweighs_them(tmp_path: Pat
     ("how", "words", "line", "code"),
     [
         ("well", ("--hosts", "foo"), "cpuidlab: host 'foo' is not understood", 2),
+        ("well", ("--kernels", "/none.toml"), "cpuidlab: there is no file /none.toml, which is named for --kernels", 2),
         ("broken", (), "cpuidlab: no boot today", 125),
         ("interrupted", (), "cpuidlab: interrupted", 130),
         ("terminated", (), "cpuidlab: terminated", 143),

@@ -125,6 +125,12 @@ def test_a_cold_run_probes_nothing_and_says_so_in_its_rerun(lab: Lab) -> None:
     assert lab.opened_with[3] is True
 
 
+def test_a_table_of_suites_that_the_user_names_is_in_the_rerun(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPUIDLAB_KERNELS", "/home/me/kernels.toml")
+    lab.run(narrow)
+    assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --kernels /home/me/kernels.toml\n"
+
+
 def test_an_era_that_the_user_names_is_told_and_is_in_the_rerun(lab: Lab) -> None:
     lab.rig.hook.lines = WARNING_LINES
     judgement = lab.run(narrow, era="warn", eras="/home/me/eras.toml")

@@ -240,6 +240,17 @@ def test_a_missing_mirror_is_told_and_the_night_runs(
     assert "no network" in (lab.out / "index.html").read_text()
 
 
+def test_a_broken_suite_of_the_users_is_told_and_the_others_are_renewed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(catalogue, "ask_own_suites", lambda: ["the archive cannot be asked: a wrong key"])
+    monkeypatch.setattr(lookup, "renew", lambda bases: asked.extend(bases) or [])
+    assert lab.night(hosts="5.10") == 0
+    assert "Note: the archive cannot be asked: a wrong key" in capsys.readouterr().out
+    assert asked == ["5.10"]
+
+
 def test_the_newest_kernels_are_fetched(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(lookup, "renew", lambda bases: asked.extend(bases) or [])

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from cpuidlab.kernels.catalogue import ask_own_suites, catalogue
 from signedarchive import Key, SignedArchive
 
 pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("gpg", "gpgconf", "dpkg-deb", "apt-get"))), reason="gpg or apt is not installed"
+    not all(map(shutil.which, ("gpg", "gpgconf", "dpkg-deb", "apt-get", "zstd"))),
+    reason="gpg, apt or zstd is not installed",
 )
 RELEASE, VERSION = "6.1.999-1-generic", "6.1.999-1.2"
 IMAGE, MODULES = f"linux-image-unsigned-{RELEASE}", f"linux-modules-{RELEASE}"
@@ -138,11 +140,14 @@ BROKEN = [
 
 @pytest.fixture
 def sound(tmp_path: Path, keys: list[Key]) -> Iterator[SignedArchive]:
-    """Another archive, with a 6.2."""
+    """Another archive, with a 6.2 laid out and packed as newer distributions do it."""
     made = SignedArchive(tmp_path / "sound", keys[0])
     release = "6.2.9-1-generic"
     made.add(f"linux-image-unsigned-{release}", "6.2.9-1", {f"usr/lib/modules/{release}/vmlinuz": "sound kernel"})
-    made.add(f"linux-modules-{release}", "6.2.9-1", {f"usr/lib/modules/{release}/kernel/kvm.ko": "sound module"})
+    folder = tmp_path / f"modules/usr/lib/modules/{release}/kernel"
+    folder.mkdir(parents=True)
+    subprocess.run(["zstd", "-q", "-o", str(folder / "kvm.ko.zst")], input=b"sound module", check=True)
+    made.add_tree(f"linux-modules-{release}", "6.2.9-1", tmp_path / "modules")
     made.publish()
     with made.served():
         yield made
@@ -174,6 +179,7 @@ def test_a_broken_suite_hides_no_other(
     assert trouble.startswith("the archive cannot be asked: apt cannot read vendor")
     kernel = lookup.resolve("6.2")
     assert (kernel.suite, kernel.vmlinuz.read_text()) == ("sound", "sound kernel")
+    assert (kernel.modules / "kernel/kvm.ko").read_text() == "sound module"
 
 
 def test_an_ended_suite_may_be_past_its_date(write: Write, archive: SignedArchive, keys: list[Key]) -> None:

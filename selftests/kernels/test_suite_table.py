@@ -169,12 +169,20 @@ def test_a_series_of_the_users_never_falls_back_to_the_projects_suites(file: Pat
 
 def test_the_same_name_at_another_mirror_is_another_suite(file: Path, archive: Archive) -> None:
     archive.lists["jammy"] = {"linux-image-5.15.7-cloud-amd64": ["5.15.7-1"]}
-    digests = set()
+    kernels, folders = set(), set()
     for mirror in ("mirror.example", "other.example"):
         file.write_text(GOOD.replace("mirror.example", mirror))
         suites._read_own.cache_clear()
-        digests.add((lookup.resolve("5.15").digest, suites.suite_named("jammy").folder))
-    assert len(digests) == 2
+        kernels.add(lookup.resolve("5.15").digest)
+        folders.add(suites.suite_named("jammy").folder)
+    assert len(kernels) == len(folders) == 2
+
+
+def test_a_build_that_the_projects_suites_have_too_is_listed_for_both(file: Path, archive: Archive) -> None:
+    archive.lists["jammy"] = {"linux-image-5.10.0-46-cloud-amd64": ["5.10.262-1"]}
+    file.write_text(GOOD.replace("5.15", "5.10"))
+    suites_of = [row.suite for row in catalogue() if row.version == "5.10.262-1"]
+    assert suites_of == ["bullseye-security", "jammy"]
 
 
 def test_the_sample_table_is_good_once_its_keyrings_are_there(tmp_path: Path) -> None:

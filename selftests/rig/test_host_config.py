@@ -47,6 +47,14 @@ def test_only_a_cold_host_has_an_initramfs(on: Setup) -> None:
     assert replace(on.boot, initrd=None) == on.restored
 
 
+def test_no_table_of_the_users_changes_the_guests_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_config, "resolve", lambda spec, own=True: kernel(f"{spec} {'any' if own else 'project'}"))
+    monkeypatch.setattr(host_config, "lab_keys", lambda: None)
+    made = host_config.setup.__wrapped__("6.1", "npt")
+    assert isinstance(made, Setup)
+    assert (made.kernel.label, made.guest_kernel.label) == ("6.1 any", "6.1 project")
+
+
 @pytest.mark.parametrize(
     "other",
     [
