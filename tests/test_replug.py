@@ -33,7 +33,7 @@ class Replug(PromiseTest):
     @promise(replugged_with_other_features, calls=1)
     def test_other_features(self, guest: Guest) -> None:
         """Unplugged and plugged in again without GBPAGES: accepted, and the guest has two different CPUs and stays
-        stable, or refused (feb627e8d6f6), and then QEMU ends and takes the guest with it."""
+        stable, or refused (feb627e8d6f6); it is QEMU that ends then, and takes the guest with it."""
         vcpu = replug(guest, vcpu=1, pdpe1gb=False)
         if vcpu is not None:
             bring_up(guest, cpu=vcpu)

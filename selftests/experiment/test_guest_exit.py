@@ -1,6 +1,7 @@
 """How a guest ended: rigs without machines, with recorded words."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from cpuidlab.base.deadline import Deadline
@@ -129,6 +130,22 @@ def test_a_qemu_that_died_by_itself() -> None:
     words = "qemu-system-x86_64: kvm_init_vcpu: kvm_arch_init_vcpu failed (1): Invalid argument"
     rig.end_qemu(1, f"warning: TCG\n{words}\n", DEATH[0])
     assert end_of(rig) == Fate(False, f"QEMU died: {words}", None, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "events", "words"),
+    [
+        (0, DEATH[:1], "told of no shutdown of its guest, and exited with 0: it said nothing"),
+        (139, DEATH, "told of a shutdown of its guest, and exited with 139: it said nothing"),
+    ],
+)
+def test_an_exit_code_that_the_shutdown_event_does_not_confirm_is_a_lab_error(
+    code: int, events: Sequence[dict[str, Any]], words: str
+) -> None:
+    rig = FakeRig()
+    rig.end_qemu(code, "", *events)
+    with pytest.raises(LabError, match=words):
+        end_of(rig)
 
 
 def test_an_event_without_a_time_is_a_lab_error() -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.observation import GuestReport, Observation
+from cpuidlab.experiment.observation import Fate, GuestReport, Observation
 from cpuidlab.judge.discrepancies import Discrepancies, Expectation, compare
 from cpuidlab.judge.eras import era
 from cpuidlab.judge.expectations import changed
@@ -134,21 +134,45 @@ def test_death_and_sickness() -> None:
     dead = seen("accepted", guest=None, fate=DEAD)
     assert broken(promised, dead) == ("the guest died after 0.4 s (triple fault) instead of staying stable",)
     assert broken(promised, seen("accepted", guest=SICK)) == ("the guest is not stable: oops: Oops: 0009 [#1]",)
-    dies = replace(promised, guest="dies")
-    assert broken(dies, dead) == ()
-    assert broken(dies, SILENT) == ("the guest lived on instead of dying",)
-    assert broken(replace(promised, guest=None), seen("accepted", guest=None)) == ()
     harmed = replace(promised, guest="harmed")
     assert broken(harmed, seen("accepted", guest=SICK)) == ()
-    assert broken(harmed, SILENT) == ("the guest took no harm",)
+    assert broken(harmed, SILENT) == ("the guest took no harm instead of living on, harmed",)
     assert broken(harmed, dead) == ("the guest died after 0.4 s (triple fault) instead of living on, harmed",)
+    suffers = replace(promised, guest="suffers")
+    assert broken(suffers, dead) == broken(suffers, seen("accepted", guest=SICK)) == ()
+    assert broken(suffers, SILENT) == ("the guest took no harm instead of dying or living on, harmed",)
+
+
+@pytest.mark.parametrize(
+    "end", [SILENT, seen("accepted", model=None, guest=None, fate=DEAD), seen("accepted", guest=SICK)]
+)
+def test_what_nobody_promises_of_the_guest_breaks_nothing_and_hides_nothing(end: Observation) -> None:
+    unpromised = replace(changed(era("silent")), guest=None)
+    assert compare(unpromised, end) == Discrepancies()
+    for other in (replace(end, answers=REFUSED.answers), replace(end, host_log=WARNED.host_log)):
+        assert broken(unpromised, other)
+    if end.model:
+        assert broken(unpromised, replace(end, model="other"))
+
+
+@pytest.mark.parametrize("hoped", [None, "suffers"])
+def test_a_qemu_that_failed_is_no_guest_that_died(hoped: Literal["suffers"] | None) -> None:
+    promised = replace(changed(era("silent")), guest=hoped)
+    crash = Fate(False, "QEMU died: it said nothing", None, 139)
+    found = compare(promised, seen("accepted", model=None, guest=None, fate=crash))
+    assert found.broken == ()
+    assert found.unseen == (
+        "QEMU failed with exit code 139, which says nothing of its guest: QEMU died: it said nothing",
+    )
+    refused = replace(changed(era("forbid-changed")), guest=hoped)  # QEMU's own end, after a refusal
+    assert compare(refused, seen("EINVAL", model=None, guest=None, fate=crash)) == Discrepancies()
 
 
 STALLS = ("stall: rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "stall: rcu: rcu_preempt kthread starved")
 
 
-@pytest.mark.parametrize("hoped", ["stable", "harmed"])
-def test_a_guest_that_only_stood_still_says_nothing(hoped: Literal["stable", "harmed"]) -> None:
+@pytest.mark.parametrize("hoped", ["stable", "harmed", "suffers"])
+def test_a_guest_that_only_stood_still_says_nothing(hoped: Literal["stable", "harmed", "suffers"]) -> None:
     promised = replace(changed(era("silent")), guest=hoped)
     stood = GuestReport(False, STALLS)
     [why] = compare(promised, seen("accepted", guest=stood)).unseen
@@ -168,7 +192,7 @@ def test_models_and_answers() -> None:
         "KVM_SET_CPUID was answered accepted on vCPU 0 instead of EINVAL",
     )
     assert "nothing was to be changed" in broken(Expectation(None), SILENT)[0]
-    assert broken(replace(promised, guest="dies"), seen("EINVAL", model=None, fate=DEAD)) == ()
+    assert broken(replace(promised, guest=None), seen("EINVAL", model=None, fate=DEAD)) == ()
 
 
 @pytest.mark.parametrize(

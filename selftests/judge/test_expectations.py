@@ -73,7 +73,7 @@ def noting(expectation: Expectation, *notes: Note, **others: object) -> Expectat
 
 BACK = replace(REFUSED, model="asked")
 BURST = replace(WARNED, limited=11)
-ENDS = Expectation(NO, guest="dies")
+QEMUS_OWN = replace(REFUSED, guest=None)
 LOADED = Note.LOAD_VERIFIED
 
 
@@ -81,14 +81,15 @@ LOADED = Note.LOAD_VERIFIED
     ("promise", "silent", "warn", "forbids"),
     [
         (expectations.changed_and_put_back, TAKEN, WARNED, BACK),
-        (expectations.deadly, noting(TAKEN, guest="dies"), noting(WARNED, guest="dies"), REFUSED),
+        (expectations.changed_at_own_risk, noting(TAKEN, guest=None), noting(WARNED, guest=None), REFUSED),
+        (expectations.memory_out_of_reach, noting(TAKEN, guest="suffers"), noting(WARNED, guest="suffers"), REFUSED),
         (expectations.changed_in_bursts, TAKEN, BURST, REFUSED),
-        (expectations.replugged_with_other_features, TAKEN, WARNED, ENDS),
+        (expectations.replugged_with_other_features, TAKEN, WARNED, QEMUS_OWN),
         (expectations.changed_under_load, noting(TAKEN, LOADED), noting(WARNED, LOADED), noting(REFUSED, LOADED)),
         (
-            expectations.deadly_under_load,
-            noting(TAKEN, guest="dies"),
-            noting(WARNED, guest="dies"),
+            expectations.changed_at_own_risk_under_load,
+            noting(TAKEN, guest=None),
+            noting(WARNED, guest=None),
             noting(REFUSED, LOADED),
         ),
     ],

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cpuidlab.base.deadline import Deadline
@@ -12,11 +12,10 @@ from cpuidlab.base.exit_codes import BROKEN, OK
 from cpuidlab.experiment import evidence
 from cpuidlab.experiment.ask_kernel import probe
 from cpuidlab.experiment.guest import Guest
-from cpuidlab.experiment.observation import ACCEPTED, Observation, to_json
+from cpuidlab.experiment.observation import Observation, to_json
 from cpuidlab.experiment.observe import Look
 from cpuidlab.judge.discrepancies import Expectation
-from cpuidlab.judge.eras import Era
-from cpuidlab.judge.expectations import Promise, changed, deadly, identical
+from cpuidlab.judge.expectations import Promise, changed_at_own_risk, identical, memory_out_of_reach
 from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.judge.probed_era import probed_era
 from cpuidlab.judge.unknown import judge_unknown, suspects_of
@@ -32,7 +31,11 @@ from cpuidlab.rig.snapshots import open_rig
 SECONDS = 240.0
 WIDTHS = (0, 48, 57)  # virtual-address widths; kvm_check_cpuid() refuses any other in every era
 AFTERWARDS = {"asked": "the one asked for", "before": "the one from before", "other": "neither the old nor the new one"}
-HOPED = {"stable": "the guest stays stable", "dies": "the guest dies of it", None: "the guest is on its own"}
+HOPED = {
+    "stable": "the guest stays stable",
+    "suffers": "the guest dies or is harmed",
+    None: "nobody promises what becomes of the guest",
+}
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,14 @@ def _try(trial: Trial, place: HostSetup) -> tuple[Promise, Observation]:
         _tell("host log", *([f"<{line.level}> {line.text}" for line in seen.host_log] or ["nothing"]))
         _tell("CPUID now", *([AFTERWARDS[seen.model]] if seen.model else ["nobody is left to ask"]))
         _tell("guest", *_guest(seen))
-        return promise_of(trial.change, PROFILES[trial.profile]), seen
+        return promise_of(trial.change, PROFILES[trial.profile], trial.paging), seen
 
 
-def promise_of(change: str, profile: Profile) -> Promise:
+def promise_of(change: str, profile: Profile, paging: str) -> Promise:
     """Return what the eras promise for a change that is set on vCPUs that have run.
 
-    No era promises what becomes of a guest whose CPUID was changed. The exception is a guest that must die: its
-    MAXPHYADDR is below its memory.
+    No era promises what becomes of a guest whose CPUID was changed. The exception is a guest with shadow paging whose
+    MAXPHYADDR is below its memory: it must suffer.
     """
     if not (change and changes.parse(change).compared):
         return identical
@@ -112,14 +115,8 @@ def promise_of(change: str, profile: Profile) -> Promise:
     if width is not None and width not in WIDTHS:
         return lambda _: Expectation(answer="EINVAL", model="before")
     bits = _number(change, "maxphyaddr")
-    if bits is not None and bits <= 32 and profile.memory_mib > 2048:  # q35 puts the rest above 4 GiB
-        return deadly
-
-    def expect(era: Era) -> Expectation:
-        due = changed(era)
-        return due if era.changed != ACCEPTED else replace(due, guest=None)
-
-    return expect
+    is_below = bits is not None and bits <= 32 and profile.memory_mib > 2048  # q35 puts the rest above 4 GiB
+    return memory_out_of_reach if is_below and paging == "shadow" else changed_at_own_risk
 
 
 def _judge(trial: Trial, place: HostSetup, prediction: Prediction, promise: Promise, seen: Observation) -> Judgement:

@@ -51,9 +51,15 @@ def await_end(rig: Rig, deadline: Deadline) -> bool:
 
 
 def of_dead(rig: Rig, logs: LogReader) -> Fate:
-    """Say how a guest ended whose QEMU is gone; wait for QEMU's exit code, and read the logs as they are then."""
+    """Say how a guest ended whose QEMU is gone; wait for QEMU's exit code, and read the logs as they are then.
+
+    Raises LabError where QEMU's exit code and its SHUTDOWN event do not confirm each other.
+    """
     end = rig.wait("QEMU's exit code", lambda: _logs_with_exit(logs))
     shutdown = rig.qmp.seen("SHUTDOWN")
+    if (shutdown is None) == (int(end.qemu_exit) == 0):
+        told = "no shutdown of its guest" if shutdown is None else "a shutdown of its guest"
+        raise LabError(f"QEMU told of {told}, and exited with {end.qemu_exit.strip()}: {last_line(end.qemu_stderr)}")
     if shutdown is None:
         return Fate(alive=False, how=f"QEMU died: {last_line(end.qemu_stderr)}", exit_code=int(end.qemu_exit))
     triple = any(event.kind == "shutdown" for event in end.hook)

@@ -69,9 +69,29 @@ def changed_and_put_back(era: Era) -> Expectation:
     return replace(changed(era), model="asked")
 
 
-def deadly(era: Era) -> Expectation:
-    """Another model that the guest cannot live with."""
-    return replace(changed(era), guest="dies" if _accepts(era) else "stable")
+def changed_at_own_risk(era: Era) -> Expectation:
+    """Another model, and nobody promises what becomes of the guest where KVM accepts it.
+
+    So it is with a MAXPHYADDR below the guest's memory where the processor walks the guest's page tables (NPT, EPT): it
+    goes by its own MAXPHYADDR and finds no reserved bit. KVM goes by the guest's only where it walks them itself, for
+    instance to decode an instruction. How often it does that differs between versions and processors.
+    """
+    return replace(changed(era), guest=None if _accepts(era) else "stable")
+
+
+def memory_out_of_reach(era: Era) -> Expectation:
+    """A MAXPHYADDR below memory that a Linux guest uses for its page tables, with shadow paging: the guest dies, or it
+    lives on with damage; which of the two nobody promises.
+
+    The guest's new programs get page tables from the upper end of memory. KVM gives #GP when the guest loads CR3 with
+    an address that has a bit from its MAXPHYADDR on (kvm_set_cr3(), d1cd3ce90044), and #PF with the reserved bit when
+    KVM's own walk meets such an entry (is_rsvd_bits_set() in paging_tmpl.h). KVM makes each shadow page by that walk,
+    so only pages that were mapped before stay readable. The walk goes by the new MAXPHYADDR also where CPUID updates do
+    not initialize the MMU anew (49c6f8756cdf), as in 5.10, for MAXPHYADDR is part of the MMU's role there
+    (de3ccd26fafc). Where it was not yet (from 7dcd57552008 on, 4.20) the check of CR3 suffices.
+    KVM_CAP_SMALLER_MAXPHYADDR of kvm_amd says the same: 1 with shadow paging, 0 with NPT.
+    """
+    return replace(changed(era), guest="suffers" if _accepts(era) else "stable")
 
 
 def changed_in_bursts(era: Era) -> Expectation:
@@ -86,8 +106,9 @@ def every_bit(era: Era) -> Expectation:
 
 
 def replugged_with_other_features(era: Era) -> Expectation:
-    """QEMU sets another model on a vCPU that it plugs in again, and ends where KVM refuses."""
-    return changed(era) if _accepts(era) else Expectation(era.changed, guest="dies")
+    """QEMU sets another model on a vCPU that it plugs in again. Where KVM refuses it is for QEMU to say what becomes of
+    the guest (7.2 to 10.0 end: kvm_init_vcpu() with error_fatal)."""
+    return changed(era) if _accepts(era) else replace(changed(era), guest=None)
 
 
 def other_flags(era: Era) -> Expectation:
@@ -116,9 +137,9 @@ def changed_under_load(era: Era) -> Expectation:
     return replace(changed(era), notes=(Note.LOAD_VERIFIED,))
 
 
-def deadly_under_load(era: Era) -> Expectation:
-    """As `deadly`, and the load in a guest that lives on verifies its results to its end."""
-    return deadly(era) if _accepts(era) else changed_under_load(era)
+def changed_at_own_risk_under_load(era: Era) -> Expectation:
+    """As `changed_at_own_risk`; where KVM refuses, the load verifies its results to its end."""
+    return changed_at_own_risk(era) if _accepts(era) else changed_under_load(era)
 
 
 # shadow pages that outlive a change: what a guest notes right after it, and after KVM has dropped its shadow pages
