@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bigmatrix
 import pytest
-from cells import DIED, REFUSED, WARNED
+from cells import DIED, REFUSED, SILENT, WARNED
 from cpuidlab.commands import cli
 from cpuidlab.experiment.facts import Facts
 from cpuidlab.judge.verdict import Verdict
@@ -94,6 +94,20 @@ def test_another_outcome_is_not_worse() -> None:
     assert "after_run/identical (hook): PASS silent -> PASS warned, on 6.1 npt (same kernel)" in text(
         comparison_of(changes)
     )
+
+
+@pytest.mark.parametrize(("before", "after"), [(SILENT, DIED), (DIED, SILENT)])
+def test_another_end_of_a_guest_that_nobody_promises_is_told_and_is_not_worse(
+    before: Facts, after: Facts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = ("5.10", "npt", "after_run/maxphyaddr_32_below_ram")
+    for name, facts in (("old", before), ("new", after)):
+        matrix_file.write(edited(one, to("PASS", facts)), tmp_path / name)
+    assert cli.main(["compare", str(tmp_path / "old"), str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Nothing got worse. 1 cell changed in outcome alone.")
+    words = {SILENT: "PASS silent", DIED: "PASS silent, guest died"}
+    assert f"32_below_ram (hook): {words[before]} -> {words[after]}, on 5.10 npt (same kernel)" in said
 
 
 def test_a_kernel_that_moved_is_named_with_both_builds() -> None:

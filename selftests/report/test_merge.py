@@ -60,7 +60,8 @@ def test_of_results_that_are_alike_the_first_is_kept(first: Cell, second: Cell) 
     [
         (CELL, cell(facts=REFUSED), "A says PASS silent; B says PASS refused EINVAL"),
         (CELL, cell(Verdict.FAIL), "A says PASS silent; B says FAIL silent"),
-        (CELL, cell(facts=DIED), "A says PASS silent; B says PASS silent, guest died"),
+        (CELL, cell(Verdict.FAIL, DIED), "A says PASS silent; B says FAIL silent, guest died"),
+        (cell(Verdict.FAIL), cell(Verdict.FAIL, DIED), "A says FAIL silent; B says FAIL silent, guest died"),
         (CELL, cell(Verdict.ERROR, None), "A says PASS silent; B says ERROR"),
         (CELL, cell(Verdict.ERROR, None, route=""), "A says PASS silent; B says ERROR"),
         (cell(Verdict.SKIP, None), cell(Verdict.KNOWN), "A says SKIP; B says KNOWN silent"),
@@ -74,6 +75,13 @@ def test_results_that_differ_are_an_error_that_tells_both(first: Cell, second: C
     assert shown.reason.splitlines()[0] == f"2 jobs disagree: {claims}"
     assert merged.in_conflict == (first, replace(second, route=first.route))
     assert merged.alike == 0
+
+
+def test_an_end_of_the_guest_that_nobody_promises_is_no_conflict_and_is_told() -> None:
+    merged = merge([job("A", CELL), job("B", cell(facts=DIED)), job("C", cell(reason="in other words"))])
+    (kept,) = merged.cells
+    assert (merged.alike, merged.conflicts) == (1, ())
+    assert kept == cell(reason="ok\nB saw another end of the guest, which nobody promises: silent, guest died")
 
 
 def test_the_order_of_the_jobs_decides_nothing_in_a_conflict() -> None:
@@ -111,7 +119,7 @@ def test_the_heads_are_joined_and_what_was_not_run_is_told_for_each_job() -> Non
 
 def test_the_head_names_the_first_conflicts() -> None:
     cells = [cell(case=f"who/{number}") for number in range(7)]
-    merged = merge([job("A", *cells), job("B", *(replace(each, facts=DIED) for each in cells))])
+    merged = merge([job("A", *cells), job("B", *(replace(each, facts=REFUSED) for each in cells))])
     assert len(merged.conflicts) == 7
     assert merged.header["conflicts"].startswith("7, each an ERROR below: who/0 (hook) on 5.10 npt, who/1")
     assert merged.header["conflicts"].endswith("who/4 (hook) on 5.10 npt, and 2 more")

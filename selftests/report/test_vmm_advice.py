@@ -10,7 +10,7 @@ from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.cell import Cell
 from cpuidlab.report.host_era import Standing
 from cpuidlab.report.report import report_of
-from cpuidlab.report.vmm_advice import Advice
+from cpuidlab.report.vmm_advice import RULES, Advice
 
 BIG = tuple(cell for cell, _ in bigmatrix.big())
 
@@ -44,14 +44,27 @@ def test_what_happens_is_told() -> None:
     assert "after a reset, and the CPUID that KVM then reports is wrong" in told["6.16"].same
     assert told["6.1"].same == "Yes: what it has is accepted."
     assert told["6.1"].changed.startswith("No: refused with EINVAL; the guest goes on")
-    assert "the refusal ends QEMU and the guest: “other features”" in told["6.1"].changed
-    assert "The guest died of it in “maxphyaddr 32 below ram”" in told["5.10"].changed
+    assert "QEMU ended after the refusal, and the guest with it, in “other features”" in told["6.1"].changed
+    died = "The guest died afterwards in “maxphyaddr 32 below ram”, “one of two above ram” (npt and shadow, accelerator"
+    assert died in told["5.10"].changed
     assert "missed a page fault" in told["5.10+warning"].changed
     assert "Not so in “after init”." in told["7.3"].changed
     assert told["7.3"].same == "Not always: refused with EBUSY in “after get”."
     assert told["5.10"].before.startswith("Yes: any")
     assert "L2" not in told["6.18"].before
     assert "times. But another one is refused with EINVAL while L2 is active in the vCPU." in told["7.2"].before
+
+
+def test_what_was_seen_of_guests_is_told_with_paging_mode_and_accelerator_and_promised_of_no_era() -> None:
+    cells = only("5.10")
+    told = advised([cell for cell in cells if (cell.case, cell.paging) != ("under_load/one_of_two_above_ram", "npt")])
+    assert (
+        "in “maxphyaddr 32 below ram” (npt and shadow, accelerator tcg), “one of two above ram” (shadow,"
+        in told.changed
+    )
+    real = [replace(cell, accel="kvm (amd)") if cell.paging == "npt" else cell for cell in cells]
+    assert "“one of two above ram” (npt, accelerator kvm (amd); shadow, accelerator tcg)" in advised(real).changed
+    assert not [rule for rule in RULES.values() if "kill" in rule.lead]
 
 
 def test_a_defect_that_was_not_tested_is_not_forgotten() -> None:

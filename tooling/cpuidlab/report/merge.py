@@ -56,11 +56,12 @@ class Merged:
 
 
 def merge(jobs: Sequence[Job]) -> Merged:
-    """Merge the jobs. Of results that are alike the first job's is kept."""
+    """Merge the jobs. Of results that are alike the first job's is kept, and its reason tells where another job saw
+    another end of a guest of which nothing is promised."""
     results = _by_place(jobs)
     conflicts = tuple(each for each in results if _differ(each))
     return Merged(
-        cells=tuple(conflict_cell(each) if _differ(each) else each[0].cell for each in results),
+        cells=tuple(conflict_cell(each) if _differ(each) else _first(each) for each in results),
         alike=sum(len(each) > 1 for each in results) - len(conflicts),
         conflicts=conflicts,
         mixed=_mixed(jobs),
@@ -80,6 +81,17 @@ def conflict_cell(results: Sequence[Result]) -> Cell:
     return replace(weightiest, facts=None, verdict=Verdict.ERROR, reason="\n".join(lines))
 
 
+def _first(results: Sequence[Result]) -> Cell:
+    """Return the first job's result, and tell where the guest of another job ended in another way."""
+    first = results[0].cell
+    lines = [
+        f"{result.job} saw another end of the guest, which nobody promises: {seen_in_words(result.cell)}"
+        for result in results[1:]
+        if gist(result.cell.facts) != gist(first.facts)
+    ]
+    return replace(first, reason="\n".join([first.reason, *lines])) if lines else first
+
+
 def _by_place(jobs: Sequence[Job]) -> list[tuple[Result, ...]]:
     """Return the results for each test at each place, in the order in which the jobs have them."""
     routes = routes_of(cell for job in jobs for cell in job.cells)
@@ -97,8 +109,14 @@ def _place(cell: Cell) -> tuple[Row, Place]:
 
 
 def _key(cell: Cell) -> object:
-    """Return what two results must share to be alike."""
-    return cell.verdict, gist(cell.facts)
+    """Return what two results must share to be alike.
+
+    Two tests that kept the same promises may have seen different ends of the guest: these were then no part of them.
+    """
+    told = gist(cell.facts)
+    if told is not None and cell.verdict is Verdict.PASS:
+        told = replace(told, guest=None)
+    return cell.verdict, told
 
 
 def _differ(results: Sequence[Result]) -> bool:

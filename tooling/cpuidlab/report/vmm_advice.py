@@ -27,18 +27,27 @@ RULES = {
     for rule in (
         Rule("never", "never again", "Do not set the CPUID of a vCPU again, not even to what it is, on"),
         Rule("same", "only the same", "Set again only the very same CPUID (any other is refused) on"),
-        Rule("warned", "better not", "Anything is accepted with a warning in the log, and can kill the guest, on"),
-        Rule("silent", "at your own risk", "Anything is accepted without a word, and can kill the guest, on"),
+        Rule(
+            "warned",
+            "better not",
+            "Anything is accepted with a warning in the log, and nobody promises what becomes of the guest, on",
+        ),
+        Rule(
+            "silent",
+            "at your own risk",
+            "Anything is accepted without a word, and nobody promises what becomes of the guest, on",
+        ),
         Rule("mixed", "do not count on it", "The answers differ from test to test; set nothing again on"),
         Rule("unknown", "not known", "Too little was tested to say anything of"),
     )
 }
 
+# What was seen of guests, by the key of its outcome; the tests, paging modes and machines follow.
 _HARM = {
-    "died": "The guest died of it in",
+    "died": "The guest died afterwards in",
     "harmed": "The guest was damaged in",
     "missed": "KVM then missed a page fault of the guest's in",
-    "ended": "Where QEMU itself tries it (CPU hot-plug) the refusal ends QEMU and the guest:",
+    "ended": "Where QEMU itself tries it (CPU hot-plug) QEMU ended after the refusal, and the guest with it, in",
 }
 
 
@@ -159,9 +168,27 @@ def _errnos(cells: Iterable[Cell]) -> str:
 
 
 def _harm(cells: Sequence[Cell]) -> list[str]:
-    """What became of guests."""
+    """What became of guests, and where that was seen: it need not be so on another machine."""
     found = {key: [cell for cell in cells if outcome_of(cell).key == key] for key in _HARM}
-    return [f"{text} {_cases(found[key])}." for key, text in _HARM.items() if found[key]]
+    return [f"{text} {_places(found[key])}." for key, text in _HARM.items() if found[key]]
+
+
+def _places(cells: Sequence[Cell]) -> str:
+    """The tests of these cells, those together that have the same paging modes and machines."""
+    modes: dict[str, dict[str, list[Cell]]] = {}
+    for cell in cells:
+        modes.setdefault(cell.case, {}).setdefault(cell.accel, []).append(cell)
+    together: dict[str, list[Cell]] = {}
+    for by_accel in modes.values():
+        where = "; ".join(_where(accel, [cell.paging for cell in each]) for accel, each in by_accel.items())
+        together.setdefault(where, []).append(next(iter(by_accel.values()))[0])
+    return ", ".join(f"{_cases(each)} ({where})" for where, each in together.items())
+
+
+def _where(accel: str, pagings: Iterable[str]) -> str:
+    """Such as `npt and shadow, accelerator tcg`."""
+    modes = " and ".join(sorted(set(pagings)))
+    return f"{modes}, accelerator {accel}" if accel else modes
 
 
 def _cases(cells: Sequence[Cell], most: int = 3) -> str:
