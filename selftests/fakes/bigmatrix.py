@@ -25,6 +25,7 @@ from cpuidlab.judge.expectations import (
     with_nested_state,
 )
 from cpuidlab.judge.history import at
+from cpuidlab.judge.prediction import PATCH
 from cpuidlab.judge.verdict import Verdict, judge
 from cpuidlab.kernels.version import place
 from cpuidlab.kvm.kmsg import Record, to_text
@@ -50,17 +51,18 @@ SICK = GuestReport(False, ("oops: Oops: 0009 [#1] PREEMPT SMP NOPTI",))
 
 @dataclass(frozen=True)
 class Host:
-    """One kernel: `says` is the era by version or patch, `does` the one it really behaves like."""
+    """One kernel: `says` is the era by version or patch (`by`), `does` the one it really behaves like."""
 
     label: str
     release: str
     says: Era
     does: Era
+    by: str
 
 
 def host(label: str, release: str, does: str = "", says: str = "") -> Host:
     predicted = era(says) if says else at(place(release).first)[0]
-    return Host(label, release, predicted, era(does) if does else predicted)
+    return Host(label, release, predicted, era(does) if does else predicted, PATCH if says else "upstream version")
 
 
 HOSTS = (
@@ -145,7 +147,19 @@ def cell_of(one: Host, paging: str, case: str, test: str, route: str) -> tuple[C
     """One cell and what was seen for it."""
     folder = f"test-results/{case.replace('/', '.')}-{one.label}-{paging}/data"
     plain = Cell(
-        case, one.label, one.release, paging, route, "tcg", one.says.name, one.does.name, None, Verdict.PASS, "", folder
+        case,
+        one.label,
+        one.release,
+        paging,
+        route,
+        "tcg",
+        one.says.name,
+        one.does.name,
+        None,
+        Verdict.PASS,
+        "",
+        folder,
+        one.by,
     )
     name = f"test_{case.partition('/')[0]}.py:{test}.test_{case.partition('/')[2]}"
     rerun = f".venv/bin/avocado run tests/{name} --hosts {one.label} --paging {paging}"

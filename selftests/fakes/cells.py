@@ -24,5 +24,17 @@ WARNED = facts("accepted", "accepted", lines=2)
 REFUSED = facts("EINVAL", "EINVAL", model="before")
 DIED = facts("accepted", "accepted", guest=GuestState.DIED)
 CELL = Cell(
-    "after_run/x", "5.10", "5.10.0-46", "npt", "hook", "tcg", "silent", "silent", SILENT, Verdict.PASS, "ok", ""
+    "after_run/x",
+    "5.10",
+    "5.10.0-46",
+    "npt",
+    "hook",
+    "tcg",
+    "silent",
+    "silent",
+    SILENT,
+    Verdict.PASS,
+    "ok",
+    "",
+    "upstream version",
 )

@@ -40,7 +40,7 @@ def test_the_form(tmp_path: Path) -> None:
     data = written(tmp_path)
     assert data["schema"] == 2
     assert " ".join(data["cells"][0]) == (
-        "case host release paging route accel predicted probed facts observed verdict reason evidence"
+        "case host release paging route accel predicted predicted_by probed facts observed verdict reason evidence"
     )
     assert data["cells"][0]["facts"] == {
         "answers": [{"vcpu": 0, "answer": "accepted"}, {"vcpu": 1, "answer": "accepted"}],
@@ -52,6 +52,18 @@ def test_the_form(tmp_path: Path) -> None:
     }
     assert data["cells"][2]["facts"] is None
     assert [cell["observed"] for cell in data["cells"]][1:3] == ["refused EINVAL", ""]
+
+
+def test_a_file_that_does_not_say_what_the_prediction_comes_from_is_read(tmp_path: Path) -> None:
+    data = written(tmp_path)
+    for cell in data["cells"]:
+        assert cell.pop("predicted_by") == "upstream version"
+    (tmp_path / "matrix.json").write_text(json.dumps(data))
+    assert read(tmp_path / "matrix.json") == tuple(replace(cell, predicted_by="") for cell in CELLS)
+    data["cells"][0]["predicted_by"] = None
+    (tmp_path / "matrix.json").write_text(json.dumps(data))
+    with pytest.raises(UsageError, match="cell 1 has a value that is no string"):
+        read(tmp_path / "matrix.json")
 
 
 def test_the_words_are_not_read_back(tmp_path: Path) -> None:

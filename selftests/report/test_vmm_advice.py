@@ -9,6 +9,8 @@ from cells import REFUSED
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.cell import Cell
 from cpuidlab.report.host_era import Standing
+from cpuidlab.report.markdown import markdown
+from cpuidlab.report.page import html
 from cpuidlab.report.report import report_of
 from cpuidlab.report.vmm_advice import RULES, Advice
 
@@ -96,10 +98,28 @@ def test_three_answers_side_by_side() -> None:
     for host, one in found.items():
         wanted = next(host_ for host_ in bigmatrix.HOSTS if host_.label == host)
         assert (one.predicted, one.probed, one.seen) == (wanted.says.name, wanted.does.name, wanted.does.name)
+        assert one.source == ("patch" if host == "5.10+warning" else "upstream version")
         assert bool(one.note) == (wanted.says is not wanted.does)
     assert found["6.18.2"].note == "a backport: as Linux from 6.18.3 until 7.0 (e2b43fb25243)"
     assert found["7.3"].told == f"forbid-changed-l2, {found['7.3'].asked - 2} of {found['7.3'].asked} cells"
     assert found["7.3"].meaning == "they agree, but not in every cell"
+
+
+@pytest.mark.parametrize(
+    ("values", "source"),
+    [
+        ({"predicted_by": "candidate"}, "candidate"),
+        ({"predicted": "unknown", "predicted_by": "vendor rule"}, "vendor rule"),
+        ({"predicted_by": ""}, "not recorded"),  # by an older version
+        ({"predicted": "", "predicted_by": ""}, "none"),
+    ],
+)
+def test_where_the_prediction_comes_from(values: dict[str, str], source: str) -> None:
+    cells = [replace(cell, **values) for cell in only("6.1")]
+    assert standing(cells).source == source
+    report = report_of(cells)
+    assert f"| {source} |" in markdown(report)
+    assert f"<td>{source}</td>" in html(report)
 
 
 @pytest.mark.parametrize(

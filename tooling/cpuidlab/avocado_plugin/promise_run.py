@@ -140,6 +140,7 @@ class PromiseRun:
             verdict=judgement.verdict,
             reason=judgement.reason,
             evidence="",
+            predicted_by=self._prediction.basis if self._prediction else "",
         )
 
     def _facts(self) -> Facts | None:

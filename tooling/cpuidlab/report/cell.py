@@ -14,7 +14,8 @@ Place = tuple[str, str]  # host, paging
 class Cell:
     """One test on one host; a text that nobody learned is empty.
 
-    `facts` is None where nothing was observed: the lab failed, or the test was skipped.
+    `predicted_by` is the kind of rule that the prediction comes from, such as "candidate" or "vendor rule". `facts` is
+    None where nothing was observed: the lab failed, or the test was skipped.
     """
 
     case: str
@@ -29,6 +30,7 @@ class Cell:
     verdict: Verdict
     reason: str
     evidence: str
+    predicted_by: str = ""
 
 
 def seen_in_words(cell: Cell) -> str:

@@ -16,13 +16,15 @@ from cpuidlab.report.promise_titles import question_of
 class Standing:
     """Three answers for one host; an empty one means that nobody learned it. `agreeing` of `asked` cells fit `seen`.
 
-    `note` says in words what it means that they differ; empty where they agree.
+    `source` names the kind of rule that the prediction comes from; it is "none" where there is no prediction. `note`
+    says in words what it means that the answers differ; empty where they agree.
     """
 
     host: str
     releases: tuple[str, ...]
     accels: tuple[str, ...]
     predicted: str
+    source: str
     probed: str
     seen: str
     agreeing: int
@@ -57,7 +59,9 @@ def standings(cells: Sequence[Cell], hosts: Sequence[str]) -> tuple[Standing, ..
 
 
 def _standing(host: str, cells: Sequence[Cell]) -> Standing:
-    predicted, probed = (_several(getattr(cell, name) for cell in cells) for name in ("predicted", "probed"))
+    predicted, source, probed = (
+        _several(getattr(cell, name) for cell in cells) for name in ("predicted", "predicted_by", "probed")
+    )
     asked = [cell for cell in cells if _tells(cell)]
     seen, agreeing = _seen(asked, _era(predicted), _era(probed))
     return Standing(
@@ -65,6 +69,7 @@ def _standing(host: str, cells: Sequence[Cell]) -> Standing:
         releases=tuple(dict.fromkeys(cell.release for cell in cells if cell.release)),
         accels=tuple(dict.fromkeys(cell.accel for cell in cells if cell.accel)),
         predicted=predicted,
+        source=source or ("not recorded" if predicted else "none"),
         probed=probed,
         seen=seen.name if seen else "",
         agreeing=agreeing,

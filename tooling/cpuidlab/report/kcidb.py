@@ -90,6 +90,7 @@ def _test(origin: str, when: datetime, row: Row, place: Place, cell: Cell | None
     seen = {
         "verdict": cell.verdict,
         "predicted": cell.predicted,
+        "predicted_by": cell.predicted_by,
         "probed": cell.probed,
         "observed": seen_in_words(cell),
     }

@@ -11,14 +11,14 @@ from cpuidlab.report.report import Report
 
 TITLE = "# CPUID change after KVM_RUN"
 ADVICE_HEAD = ("kernel", "set CPUID again?", "before the first run", "the same again", "another one")
-ERAS_HEAD = ("kernel", "release", "predicted", "probed", "seen by the tests", "which means")
+ERAS_HEAD = ("kernel", "release", "predicted", "predicted by", "probed", "seen by the tests", "which means")
 
 
 def markdown(report: Report) -> str:
     """Return the matrix as a GitHub table, with the reason of every cell that is no PASS below the table."""
     advised = [[one.host, one.rule.short, one.before, one.same, one.changed] for one in report.advice]
     eras = [
-        [one.host, ", ".join(one.releases), one.predicted, one.probed, one.told, one.meaning]
+        [one.host, ", ".join(one.releases), one.predicted, one.source, one.probed, one.told, one.meaning]
         for one in report.standings
     ]
     parts = (

@@ -18,9 +18,10 @@ SCHEMA = 2
 _KEYS = {
     1: ("case", "host", "release", "paging", "route", "accel", "predicted", "probed",
         "observed", "verdict", "reason", "evidence"),
-    2: ("case", "host", "release", "paging", "route", "accel", "predicted", "probed",
+    2: ("case", "host", "release", "paging", "route", "accel", "predicted", "predicted_by", "probed",
         "facts", "observed", "verdict", "reason", "evidence"),
 }  # fmt: skip
+_ADDED = {1: set[str](), 2: {"predicted_by"}}  # keys that older files of the same schema lack
 _HALF = re.compile("[\ud800-\udfff]")  # JSON can hold half a character; no file and no terminal takes one
 
 
@@ -52,7 +53,7 @@ def _data(cell: Cell) -> dict[str, Any]:
 
 
 def _cell(raw: object, schema: int, where: str) -> Cell:
-    if not isinstance(raw, dict) or set(raw) != set(_KEYS[schema]):
+    if not isinstance(raw, dict) or {*raw, *_ADDED[schema]} != set(_KEYS[schema]):
         raise UsageError(f"{where} should have just these keys: {', '.join(_KEYS[schema])}")
     texts = {key: value for key, value in raw.items() if key != "facts"}
     if not all(isinstance(value, str) for value in texts.values()):
