@@ -95,6 +95,7 @@ def test_a_kept_promise_is_published(lab: Lab) -> None:
     cell = lab.cell
     assert (cell.case, cell.host, cell.release, cell.paging) == ("after_run/maxphyaddr_36", "5.10", "5.10.262", "npt")
     assert (cell.route, cell.accel, cell.predicted, cell.probed) == ("hook", "tcg", "silent", "silent")
+    assert cell.predicted_by == "upstream version"
     assert (seen_in_words(cell), cell.verdict, cell.reason) == ("silent", Verdict.PASS, "silent: MAXPHYADDR lowered")
     assert lab.names() == EVIDENCE | {"observation.json", "cell.json"}
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN}\n"
@@ -135,7 +136,7 @@ def test_an_era_that_the_user_names_is_told_and_is_in_the_rerun(lab: Lab) -> Non
     lab.rig.hook.lines = WARNING_LINES
     judgement = lab.run(narrow, era="warn", eras="/home/me/eras.toml")
     assert judgement.reason == "warned: MAXPHYADDR lowered\nera warn of 5.10 is named by --era"
-    assert lab.cell.predicted == "warn"
+    assert (lab.cell.predicted, lab.cell.predicted_by) == ("warn", "--era")
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --era warn --eras /home/me/eras.toml\n"
 
 
@@ -146,7 +147,7 @@ def test_where_nothing_is_predicted_the_probe_decides(lab: Lab) -> None:
     assert judgement.reason.startswith(
         "silent: MAXPHYADDR lowered; consistent with era silent\nno prediction for 5.10: "
     )
-    assert (lab.cell.predicted, lab.cell.probed) == ("unknown", "silent")
+    assert (lab.cell.predicted, lab.cell.predicted_by, lab.cell.probed) == ("unknown", "development tree", "silent")
 
 
 @pytest.mark.parametrize(("lines", "verdict"), [(0, Verdict.FAIL), (2, Verdict.PASS)])

@@ -117,6 +117,8 @@ def test_three_answers_side_by_side() -> None:
 def test_where_the_prediction_comes_from(values: dict[str, str], source: str) -> None:
     cells = [replace(cell, **values) for cell in only("6.1")]
     assert standing(cells).source == source
+    known = values.get("predicted") is None
+    assert standing(cells).meaning == ("they agree" if known else "nothing is predicted that it could be held against")
     report = report_of(cells)
     assert f"| {source} |" in markdown(report)
     assert f"<td>{source}</td>" in html(report)

@@ -44,6 +44,8 @@ class Standing:
         """What the three answers come to."""
         if self.note or not self.asked:
             return self.note
+        if _era(self.predicted) is None:
+            return "nothing is predicted that it could be held against"
         return "they agree" if self.agreeing == self.asked else "they agree, but not in every cell"
 
     @property
