@@ -12,6 +12,7 @@ from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.kernels import suites
 from cpuidlab.rig.machine_facts import MachineFacts
 from cpuidlab.rig.real_setup import RealSetup
+from cpuidlab.rig.rig import GuestStart, RigFacts
 from fakesetup import fake_setup
 
 
@@ -52,7 +53,6 @@ def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
         (("5.10", "npt,ept"), "unknown paging mode 'ept'; there are npt and shadow"),
         (("5.10", "npt", "gone"), "no era is named 'gone'"),
         (("5.10", "npt", "6.1=warn"), "--era names the host '6.1', which is not tested"),
-        (("5.10", "npt", "", False, "/no/file"), "there is no file /no/file, which is named for --eras"),
     ],
 )
 def test_bad_words_are_refused_before_any_kernel_is_fetched(
@@ -61,6 +61,20 @@ def test_bad_words_are_refused_before_any_kernel_is_fetched(
     monkeypatch.setattr(plan, "setup", lambda *_: pytest.fail("a kernel was asked for"))
     with pytest.raises(UsageError, match=message):
         plan.plan(*words)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"table": "/no/file"}, "there is no file /no/file, which is named for --eras"),
+    ],
+)
+def test_bad_options_are_refused_before_any_kernel_is_fetched(
+    options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "setup", lambda *_: pytest.fail("a kernel was asked for"))
+    with pytest.raises(UsageError, match=message):
+        plan.plan("5.10", "npt", **options)
 
 
 def test_a_release_that_is_no_version_is_told_before_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,12 +135,18 @@ def test_the_header_says_what_a_real_machine_is(monkeypatch: pytest.MonkeyPatch)
         return RealSetup(kernel, paging, nested.guest_kernel, None, None, facts)  # type: ignore[arg-type]
 
     monkeypatch.setattr(plan, "setup", mixed)
-    real = results.header(plan.plan("local", "npt"), 1.0, 0)
+    job = plan.plan("local", "npt")
+    rigs = [RigFacts(GuestStart.RESTORED, settings=("npt is back",))] * 2 + [
+        RigFacts(GuestStart.BOOTED, trouble="full")
+    ]
+    real = results.header(job, 1.0, 0, rigs=rigs)
     assert real["machines"] == "local runs kvm_amd with npt paging, QEMU 9"
-    assert real["rigs"] == "on a real machine the guest boots for every test"
+    assert real["rigs"] == "guests on real machines: booted for 1 test, restored for 2 tests"
+    assert (real["settings"], real["guests not restored"]) == ("npt is back (2 tests)", "full")
     assert not {"carrier", "emulator"} & real.keys()
-    both = results.header(plan.plan("local,6.1", "npt"), 1.0, 0)
-    assert both["rigs"] == "frozen once, thawed for every test; on a real machine the guest boots for every test"
+    both = results.header(plan.plan("local,6.1", "npt"), 1.0, 0, rigs=rigs[:1])
+    assert both["rigs"] == "frozen once, thawed for every test; guests on real machines: restored for 1 test"
+    assert "settings" not in results.header(plan.plan("local,6.1", "npt"), 1.0, 0)
     assert {"carrier", "emulator", "machines"} <= both.keys()
 
 

@@ -26,7 +26,7 @@ NAME = CaseName(Path("/lab/tests/test_after_run.py"), "AfterRun", "test_maxphyad
 RERUN = ".venv/bin/avocado run tests/test_after_run.py:AfterRun.test_maxphyaddr_36 --hosts 5.10 --paging npt"
 EVIDENCE = {
     "host-log.txt", "guest-log.txt", "guest-console.txt", "qemu-stderr.txt", "readings.txt", "hook-log.txt", "qmp.txt",
-    "models-before.txt", "models-after.txt", "models-diff.txt", "host-console.txt", "rerun.txt",
+    "models-before.txt", "models-after.txt", "models-diff.txt", "host-console.txt", "rerun.txt", "rig.json",
 }  # fmt: skip
 
 

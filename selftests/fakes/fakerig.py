@@ -16,7 +16,7 @@ from cpuidlab.experiment.guest import Guest
 from cpuidlab.kvm.cpuid import Entry, Model
 from cpuidlab.kvm.hook import Answer, Vcpu, Where
 from cpuidlab.rig.console import PANIC
-from cpuidlab.rig.rig import GuestMark, Rig
+from cpuidlab.rig.rig import GuestMark, GuestStart, Rig, RigFacts
 from fakechannel import FakeChannel
 from models import EPYC
 
@@ -217,8 +217,8 @@ class FakeRig:
     def write_setting(self, path: str, value: str) -> None:
         self.log.append(f"{path} becomes {value}")
 
-    def settings_text(self) -> str:
-        return ""
+    def facts(self) -> RigFacts:
+        return RigFacts(GuestStart.RESTORED)
 
     def foreign_line(self, log: object) -> str | None:
         return None

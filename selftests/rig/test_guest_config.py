@@ -1,6 +1,7 @@
 """The guests: how QEMU is started for each, and where its sockets and files are."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from cpuidlab.rig import guest_config
@@ -59,3 +60,10 @@ def test_how_qemu_ended_is_kept() -> None:
     text = PROFILES["small"].command()
     assert f">{guest_config.NESTED.stderr} 2>&1" in text
     assert f"echo $? >{guest_config.NESTED.exit}" in text
+
+
+def test_a_saved_guest_comes_in_as_one_word() -> None:
+    profile = replace(PROFILES["small"], incoming="exec:cat '/a b/guest'")
+    qemu = profile.start_command(guest_config.NESTED).partition(" >")[0]
+    assert shlex.split(qemu)[-2:] == ["-incoming", "exec:cat '/a b/guest'"]
+    assert "-incoming" not in PROFILES["small"].start_command(guest_config.NESTED)

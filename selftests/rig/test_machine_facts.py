@@ -2,7 +2,7 @@
 
 import pytest
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, UnsupportedError
+from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError
 from cpuidlab.rig.machine_facts import ask
 from cpuidlab.rig.reach import Reach
 
@@ -73,3 +73,12 @@ def test_this_machine_answers_the_question() -> None:
 )
 def test_the_major_version_of_qemu(said: str, major: int | None) -> None:
     assert ask(_machine(qemu_version=said), Deadline.after(10)).qemu_major == major
+
+
+def test_a_command_that_is_killed_there_is_named() -> None:
+    killed = Reach("ssh://lab", ("sh", "-c", "exit 255"))
+    with pytest.raises(LostVMError, match="ssh://lab: ssh says: nothing; 'sleep 5' was killed there"):
+        killed.run("sleep 5", Deadline.after(10))
+    told = Reach("ssh://lab", ("sh", "-c", "echo Connection closed >&2; exit 255"))
+    with pytest.raises(LostVMError, match="ssh://lab: ssh says: Connection closed"):
+        told.run("sleep 5", Deadline.after(10))

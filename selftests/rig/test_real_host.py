@@ -3,7 +3,6 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError
 from cpuidlab.base.paths import GUESTS, TOOLING
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.kvm.warning import WARNING_LINES
+from cpuidlab.rig import real_rig, real_setup
 from cpuidlab.rig.guest_config import OLD_RNG, RNG
 from cpuidlab.rig.machine_facts import MachineFacts
 from cpuidlab.rig.reach import Reach
@@ -21,6 +21,7 @@ from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_rig import RealRig, open_real_rig
 from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import Stage
+from cpuidlab.rig.settings import Setting
 from cpuidlab.rig.supervisor import Supervisor
 
 LOCK = f"kvm-cpuid-lab selftest of hosts {os.getpid()}"
@@ -58,7 +59,7 @@ def host(programs: Path, deadline: Deadline, tmp_path: Path) -> Iterator[RealHos
             pytest.skip(str(error))
         raise
     supervisor.put("readout", (programs / "readout").read_bytes(), deadline, 0o700)
-    machine = RealHost(reach, facts(), supervisor)
+    machine = RealHost(reach, facts(), supervisor, supervisor.folder)
     yield machine
     machine.stop()
 
@@ -70,28 +71,13 @@ def test_a_setting_is_written_put_back_and_told(host: RealHost, deadline: Deadli
         assert path.read_text() == f"{value}\n"
     host.stop()
     assert path.read_text() == "N\n"
-    assert host.settings_text(deadline) == f"{path}: it was N, a test changed it, and it is N again\n"
+    assert host.settings.proofs(deadline) == (f"{path}: it was N, a test changed it, and it is N again",)
 
 
 @pytest.mark.parametrize(("version", "words"), [("5.2.0", OLD_RNG), ("6.0.0", RNG), ("10.0.2", RNG)])
 def test_an_old_qemu_gets_a_device_that_it_knows(host: RealHost, version: str, words: str) -> None:
     told = facts(qemu_version=f"QEMU emulator version {version}")
-    assert RealHost(Reach("lab1"), told, host._supervisor).layout.rng == words
-
-
-@pytest.mark.parametrize("loads", [True, False])
-def test_whether_the_hook_loads_is_asked_of_qemu(
-    host: RealHost, deadline: Deadline, tmp_path: Path, loads: bool
-) -> None:
-    qemu = tmp_path / "qemu"
-    qemu.write_text("#!/bin/sh\necho $LD_PRELOAD $1\n" + ("" if loads else "echo 'no GLIBC_2.34' >&2; exit 1\n"))
-    qemu.chmod(0o755)
-    host.layout = replace(host.layout, qemu=str(qemu), hook="")
-    if loads:
-        host._check_hook(deadline)
-    else:
-        with pytest.raises(UnsupportedError, match="the hook cannot be loaded there: no GLIBC"):
-            host._check_hook(deadline)
+    assert RealHost(Reach("lab1"), told, host._supervisor, "/job").layout.rng == words
 
 
 def test_a_setting_that_is_not_back_is_told_with_what_mends_it(
@@ -102,7 +88,16 @@ def test_a_setting_that_is_not_back_is_told_with_what_mends_it(
     host.stop()
     path.write_text("1\n")
     with pytest.raises(LabError, match=rf"{path} was N and is 1 now; put it back: sh -c"):
-        host.settings_text(deadline)
+        host.settings.proofs(deadline)
+
+
+def test_the_last_changed_setting_is_put_back_first(host: RealHost, deadline: Deadline, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        put_back = f"echo {name} >>{tmp_path}/order"
+        host.settings.will_change(Setting(name, "", "true", put_back, f"{name} is back"), deadline)
+    host.stop()
+    assert (tmp_path / "order").read_text() == "second\nfirst\n"
+    assert host.settings.proofs(deadline) == ("first is back", "second is back")
 
 
 def test_only_root_writes_a_setting(host: RealHost, deadline: Deadline, tmp_path: Path) -> None:
@@ -167,3 +162,62 @@ def test_a_setup_knows_what_its_machine_does_not_run() -> None:
 
     assert mismatch("npt") == ""
     assert mismatch("shadow") == "lab1 runs kvm_amd with npt paging, not with shadow"
+
+
+class OpenedHost:
+    """A machine on which it is this job's turn, as `open_real_rig` finds it; it keeps what it is asked to do."""
+
+    def __init__(self, paging: str, boot: str = "b1") -> None:
+        self.name, self.job_folder, self.log_refused = "lab1", "/job", ""
+        self.facts = facts(module="kvm_amd", paging=paging, boot=boot)
+        self.layout = SimpleNamespace(folder="/f", hook_log="", console="", stderr="", exit="")
+        self.settings = SimpleNamespace(proofs=self._proofs)
+        self.done: list[str] = []
+
+    def _proofs(self, _: Deadline) -> tuple[str, ...]:
+        self.done.append("looked")
+        return ("npt is back",)
+
+    def run(self, *_: Any) -> str:
+        return "\x1ehost-log\n"
+
+    def threads(self, _: Deadline) -> set[int]:
+        return {70}
+
+    def stop(self) -> None:
+        self.done.append("stopped")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that opens a rig at HOST_READY on such a machine."""
+
+    def open_it(host: OpenedHost, paging: str) -> RealRig:
+        monkeypatch.setattr(real_rig, "job_folder", lambda *_: "/job")
+        monkeypatch.setattr(RealHost, "start", lambda *_: host)
+        setup: Any = SimpleNamespace(mismatch="", reach=None, cargo=None, paging=paging, facts=facts(boot="b1"))
+        return open_real_rig(setup, Stage.HOST_READY, None, 10.0)  # type: ignore[arg-type]
+
+    return open_it
+
+
+def test_a_mode_that_another_job_has_changed_is_told(opened: Any) -> None:
+    host = OpenedHost("npt")
+    with pytest.raises(UnsupportedError, match="lab1 runs npt paging now, not shadow"):
+        opened(host, "shadow")
+    assert host.done == ["stopped", "looked"]
+
+
+def test_a_machine_that_has_booted_anew_is_no_longer_the_jobs(opened: Any) -> None:
+    with pytest.raises(LabError, match="lab1 has booted anew since the job began"):
+        opened(OpenedHost("npt", boot="b2"), "npt")
+
+
+def test_a_test_takes_the_facts_that_its_job_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Reach] = []
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(real_setup, "ask", lambda reach, _: asked.append(reach) or facts(release="6.1"))
+    first, second = (real_setup._facts(Reach("lab1")) for _ in range(2))
+    assert first == second == facts(release="6.1") and len(asked) == 1
+    real_setup._facts(Reach("lab2"))
+    assert len(asked) == 2

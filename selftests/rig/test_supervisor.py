@@ -140,6 +140,42 @@ def test_kill_9_there_leaves_nothing(supervisor: Supervisor, deadline: Deadline,
     assert (tmp_path / "setting").read_text() == "back\n"
 
 
+def test_nobody_has_his_turn_before_the_settings_are_back(
+    program: Path, supervisor: Supervisor, deadline: Deadline, tmp_path: Path
+) -> None:
+    supervisor.put("undo", f"sleep 0.5; echo back >{tmp_path}/setting".encode(), deadline)
+    os.kill(_find(f"{supervisor.path('supervisor')} keep {supervisor.folder} {LOCK}", deadline), signal.SIGKILL)
+    Supervisor(HERE, program, deadline, LOCK).close()
+    assert (tmp_path / "setting").read_text() == "back\n"
+
+
+@pytest.mark.parametrize("way", ["close", "kill here", "kill there"])
+def test_the_folder_of_a_job_goes_with_the_lab(program: Path, deadline: Deadline, way: str) -> None:
+    job = Supervisor(HERE, program, deadline)
+    folder = Path(job.folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    if way == "kill here":
+        os.kill(job._far._process.pid, signal.SIGKILL)
+    elif way == "kill there":
+        os.kill(_find(f"{folder}/supervisor hold {folder}", deadline), signal.SIGKILL)
+    else:
+        job.close()
+    _await(lambda: not folder.exists(), deadline)
+    job.close()
+
+
+def test_a_test_uses_the_program_of_its_job(program: Path, deadline: Deadline) -> None:
+    job = Supervisor(HERE, program, deadline)
+    test = Supervisor(HERE, job.path("supervisor"), deadline, LOCK)
+    assert not Path(test.path("supervisor")).exists()
+    assert Path(test.put("file", b"", deadline)).stat().st_mode & 0o777 == 0o600
+    test.close()
+    job.close()
+    assert not Path(test.folder).exists()
+    with pytest.raises(LostVMError, match="this machine: the job's folder is gone"):
+        Supervisor(HERE, job.path("supervisor"), deadline, LOCK)
+
+
 def test_kill_9_here_leaves_nothing(program: Path, supervisor: Supervisor, deadline: Deadline) -> None:
     process = _started(supervisor, deadline)
     os.kill(supervisor._far._process.pid, signal.SIGKILL)

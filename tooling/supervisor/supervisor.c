@@ -3,17 +3,19 @@
  * The only program that the lab puts on a machine that is not its own. It owns one private folder there and every
  * process of a test, and removes both when the lab is gone.
  *
- *   supervisor keep FOLDER LOCK      keep FOLDER for as long as standard input speaks, see below
+ *   supervisor hold FOLDER           keep the files of a job for as long as standard input speaks, see below
+ *   supervisor keep FOLDER LOCK      keep those of a test, and run what it starts
  *   supervisor connect SOCKET        join standard input and output to a unix socket
  *
- * `keep` waits until no other supervisor on this machine holds the name LOCK, prints "ready", and then reads lines:
+ * `keep` waits until no other supervisor on this machine holds the name LOCK. Both print "ready" and then read lines:
  *
  *   alive    the lab is there; QUIET_SECONDS without any line, or the end of input, mean that the lab is gone
- *   start    run `sh FOLDER/start`, once
+ *   start    run `sh FOLDER/start`; only `keep` can
  *
  * What `start` runs has a network and process ids of its own: no port of a guest can be reached by others on the machine,
  * and the kernel ends every process of it with the first. FOLDER/guest.sock leads to port 2222 in that network. At the
- * end `sh FOLDER/undo`, where there is such a file, puts back the settings that the lab has changed.
+ * end `sh FOLDER/undo`, where there is such a file, puts back the settings that the lab has changed. A second process,
+ * the guard, does the same where the first was killed, so that nothing stays behind.
  *
  * The program is static, so that it runs whatever the machine's C library is.
  */
@@ -63,19 +65,25 @@ static void remove_folder(void)
 	nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+/* Leave the lab's connection and its terminal's signals. */
+static void detach(void)
+{
+	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	setsid();
+	for (int stream = 0; stream < 3; stream++)
+		dup2(nothing, stream);
+}
+
 /* Start a script of the folder, away from the lab's connection. Returns its process id. */
 static pid_t start_script(const char *name, unsigned int seconds)
 {
 	pid_t child = fork();
 	char path[512];
-	int nothing;
 
 	if (child)
 		return child;
-	setsid();
-	nothing = open("/dev/null", O_RDWR);
-	for (int stream = 0; stream < 3; stream++)
-		dup2(nothing, stream);
+	detach();
 	alarm(seconds); /* 0: no limit */
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	execl("/bin/sh", "sh", path, (char *)NULL);
@@ -94,6 +102,34 @@ static void undo(void)
 	child = start_script("undo", UNDO_SECONDS);
 	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;
+}
+
+/*
+ * Fork a process that puts everything back when all others of the supervisor have ended, however they did: each of them
+ * holds the pipe. It has the user's rights, which a process in a user namespace has not, and the lock, if we have it.
+ */
+static void start_guard(void)
+{
+	int ends[2];
+	pid_t child;
+	char none;
+
+	if (pipe2(ends, O_CLOEXEC))
+		err(1, "pipe");
+	child = fork();
+	if (child < 0)
+		err(1, "fork");
+	if (child) {
+		close(ends[0]);
+		return; /* the other end is never closed */
+	}
+	close(ends[1]);
+	detach();
+	while (read(ends[0], &none, 1) < 0 && errno == EINTR)
+		;
+	undo();
+	remove_folder();
+	_exit(0);
 }
 
 static int unix_socket(const char *name, int abstract, struct sockaddr_un *address, socklen_t *length)
@@ -224,8 +260,8 @@ static int first_process(int orders, int listener)
 		start_script("start", 0);
 	}
 	kill(-1, SIGKILL); /* here -1 means this namespace */
-	undo(); /* the keeper was killed, so that nobody else does it */
-	remove_folder();
+	while (wait(NULL) > 0 || errno == EINTR)
+		; /* the guard begins when we end */
 	return 0;
 }
 
@@ -347,6 +383,21 @@ static void end_first_process(pid_t child)
 		;
 }
 
+static void say_ready(void)
+{
+	puts("ready");
+	fflush(stdout);
+}
+
+static int hold(void)
+{
+	start_guard();
+	say_ready();
+	while (read_order() >= 0)
+		;
+	return 0;
+}
+
 static int keep(const char *lock)
 {
 	struct first first;
@@ -356,6 +407,7 @@ static int keep(const char *lock)
 
 	if (wait_for_turn(lock) < 0)
 		return 0;
+	start_guard();
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, first.orders))
 		err(1, "socketpair");
 	first.listener = listen_for_guest();
@@ -365,8 +417,7 @@ static int keep(const char *lock)
 		end_first_process(child);
 		errx(1, "the network of a test's own did not come up");
 	}
-	puts("ready");
-	fflush(stdout);
+	say_ready();
 	while ((order = read_order()) >= 0)
 		if (order && write(first.orders[0], "s", 1) != 1)
 			break;
@@ -386,13 +437,13 @@ int main(int count, char **words)
 
 	if (count == 3 && !strcmp(words[1], "connect"))
 		return connect_to(words[2]);
-	if (count != 4 || strcmp(words[1], "keep"))
-		errx(2, "usage: supervisor keep FOLDER LOCK | connect SOCKET");
+	if (!(count == 3 && !strcmp(words[1], "hold")) && !(count == 4 && !strcmp(words[1], "keep")))
+		errx(2, "usage: supervisor hold FOLDER | keep FOLDER LOCK | connect SOCKET");
 	folder = words[2];
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	atexit(at_end);
-	return keep(words[3]);
+	return count == 4 ? keep(words[3]) : hold();
 }

@@ -11,6 +11,7 @@ from cpuidlab.avocado_plugin import progress_plugin
 from cpuidlab.avocado_plugin.current_job import job
 from cpuidlab.avocado_plugin.one_line import exit_in_one_line
 from cpuidlab.avocado_plugin.options_plugin import SECTION, plan_of
+from cpuidlab.base import die_with_parent
 from cpuidlab.kernels.host_spec import parse
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class Hosts(Varianter):  # type: ignore[misc]  # Avocado has no types
         """Resolve the hosts and make what is needed; exit with one line where that fails."""
         from cpuidlab.kernels import suites  # noqa: PLC0415
 
+        runs = config.get("subcommand") == "run" and not config.get("run.dry_run.enabled")
         with exit_in_one_line():
             suites.use(config.get(f"{SECTION}.kernels") or "")
+            if runs:
+                die_with_parent.own_temp_folder()
             with progress_plugin.shown(config):
                 self._plan = plan_of(config)
-                if self._plan and config.get("subcommand") == "run" and not config.get("run.dry_run.enabled"):
+                if self._plan and runs:
                     _begin(self._plan, config)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -61,10 +65,8 @@ def _begin(plan: "Plan", config: Mapping[str, Any]) -> None:
     """Begin the job: look at what it resumes, and return when its first rigs are ready."""
     from cpuidlab.avocado_plugin import plan as planning  # noqa: PLC0415
     from cpuidlab.avocado_plugin import resume  # noqa: PLC0415
-    from cpuidlab.base import die_with_parent  # noqa: PLC0415
 
     os.environ["CPUIDLAB_JOB_PID"] = str(os.getpid())  # the tests are processes of their own, and end with this one
-    die_with_parent.own_temp_folder()
     job.kept = resume.kept(config, plan)
     progress_plugin.planned(plan)
     job.rigs = planning.prepare(plan)

@@ -17,6 +17,7 @@ from cpuidlab.kernels.host_spec import is_real, parse, split_hosts
 from cpuidlab.report.cell import Place
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import PAGINGS, AnySetup, setup
+from cpuidlab.rig.job_folder import job_folder
 from cpuidlab.rig.real_setup import TWO_DIMENSIONAL, RealSetup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
@@ -158,7 +159,7 @@ def prepare(job: Plan) -> Ahead:
 def _works(setup: AnySetup, cold: bool) -> Iterator[Work]:
     """Yield what must be made for one host in one paging mode, in this order."""
     if isinstance(setup, RealSetup):
-        yield lambda: setup.cargo
+        yield lambda: job_folder(setup.reach, setup.facts.qemu, setup.cargo)
         return
     if cold:
         yield lambda: setup.boot

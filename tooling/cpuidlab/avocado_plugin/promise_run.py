@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cpuidlab.avocado_plugin import cell_file
+from cpuidlab.avocado_plugin import cell_file, rig_file
 from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
@@ -22,6 +22,7 @@ from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.report.cell import Cell
 from cpuidlab.rig.host_config import setup
 from cpuidlab.rig.host_machine import HostSetup
+from cpuidlab.rig.rig import Rig
 from cpuidlab.rig.snapshots import open_rig
 
 THAWED_SECONDS = 120.0
@@ -77,28 +78,32 @@ class PromiseRun:
         return place, self._prediction
 
     def _observe(self, place: HostSetup, story: Callable[[Guest], None]) -> Observation:
-        """Tell the story on a fresh rig, look at everything, and keep the evidence. LackError where it cannot be told
-        on this CPU."""
+        """Open a fresh rig for the story, and keep what is to be told of the rig however the story ends."""
         cold, stated = self._variant.cold, self._stated
         deadline = Deadline.after(COLD_SECONDS if cold or place.boots_guests else THAWED_SECONDS)
-        with open_rig(place, stated.stage, stated.profile, deadline, cold) as rig:
-            guest = Guest(rig)
-            look = Look(guest)
-            try:
-                story(guest)
-                observation = look.observe()
-                if observation.unseen:
-                    look_last(guest)
-            except UsageError as error:
-                raise LackError(str(error)) from error
-            except LabError:
+        rig: Rig | None = None
+        try:
+            with open_rig(place, stated.stage, stated.profile, deadline, cold) as rig:
+                return self._see(Guest(rig), story)
+        finally:
+            if rig is not None:
+                self._save(rig_file.files_of(rig.facts()))
+
+    def _see(self, guest: Guest, story: Callable[[Guest], None]) -> Observation:
+        """Tell the story, look at everything, and keep the evidence. LackError where it cannot be told on this CPU."""
+        look = Look(guest)
+        try:
+            story(guest)
+            observation = look.observe()
+            if observation.unseen:
                 look_last(guest)
-                raise
-            finally:
-                self._save(evidence.files(guest, look) | {"host-console.txt": rig.machine.console()})
-        settings = rig.settings_text()
-        if settings:
-            self._save({"settings.txt": settings})
+        except UsageError as error:
+            raise LackError(str(error)) from error
+        except LabError:
+            look_last(guest)
+            raise
+        finally:
+            self._save(evidence.files(guest, look) | {"host-console.txt": guest.rig.machine.console()})
         return observation
 
     def _judge(self, place: HostSetup, prediction: Prediction, observation: Observation) -> Judgement:

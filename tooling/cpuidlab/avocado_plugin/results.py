@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cpuidlab.avocado_plugin import rig_file
 from cpuidlab.avocado_plugin.cell_file import CELL_FILE, case_of, read_cell
 from cpuidlab.avocado_plugin.plan import Plan
 from cpuidlab.base.errors import NO_RIG, LabError, UsageError
@@ -18,6 +19,7 @@ from cpuidlab.report.cell import Cell, Place
 from cpuidlab.report.write import UNFINISHED
 from cpuidlab.rig.host_qemu import host_qemu
 from cpuidlab.rig.real_setup import RealSetup
+from cpuidlab.rig.rig import RigFacts
 
 # Avocado's word for a test beside the verdict that it wrote; any other word means that it went wrong afterwards.
 _STATUSES = {
@@ -89,8 +91,11 @@ def agrees(verdict: Verdict, status: str) -> bool:
     return status in _STATUSES[verdict]
 
 
-def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[str, str]:
-    """What stands above the matrix: the kernels in play, the machines and emulators that ran them, when, how long."""
+def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0, rigs: Sequence[RigFacts] = ()) -> dict[str, str]:
+    """What stands above the matrix: the kernels in play, the machines and emulators that ran them, when, how long.
+
+    `rigs` are those of the tests on real machines.
+    """
     setups = [variant.setup for variant in plan.variants]
     hosts = dict.fromkeys(_host(setup.kernel) for setup in setups)
     named = [variant.prediction.told(variant.setup.kernel.label) for variant in plan.variants]
@@ -104,7 +109,8 @@ def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[s
         "guest": setups[0].guest_kernel.release,
         **({"emulator": qemu_version()} if is_nested else {}),
         "accelerator": ", ".join(dict.fromkeys(setup.accel for setup in setups)),
-        "rigs": _rigs(plan.cold, is_nested, bool(real)),
+        "rigs": _rigs(plan.cold, is_nested, rigs),
+        **_changed(rigs),
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "duration": f"{seconds:.0f} s",
         **({"kept": f"{kept} tests of the job that was resumed"} if kept else {}),
@@ -113,10 +119,22 @@ def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0) -> dict[s
     }
 
 
-def _rigs(cold: bool, nested: bool, real: bool) -> str:
+def real_rigs(cells: Sequence[Cell], plan: Plan, folder: Path) -> list[RigFacts]:
+    """What the tests on real machines have told of their rigs; `folder` is the job's."""
+    real = [cell for cell in cells if isinstance(plan.at((cell.host, cell.paging)), RealSetup)]
+    return [facts for cell in real if (facts := rig_file.read(folder / cell.evidence))]
+
+
+def _rigs(cold: bool, nested: bool, real: Sequence[RigFacts]) -> str:
     """Say how each test got a fresh guest."""
     ways = ["booted cold for every test" if cold else "frozen once, thawed for every test"] if nested else []
-    return "; ".join([*ways, *(["on a real machine the guest boots for every test"] if real else [])])
+    return "; ".join([*ways, *([f"guests on real machines: {rig_file.guests(real)}"] if real else [])])
+
+
+def _changed(rigs: Sequence[RigFacts]) -> dict[str, str]:
+    """Say what was changed on real machines, and why their guests could not be restored."""
+    told = {"settings": rig_file.settings(rigs), "guests not restored": rig_file.troubles(rigs)}
+    return {name: text for name, text in told.items() if text}
 
 
 def _machine(setup: RealSetup) -> str:

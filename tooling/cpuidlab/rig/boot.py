@@ -47,6 +47,11 @@ def run_guest(rig: Rig) -> None:
         rig.login(patience)
     except LabError as error:
         raise type(error)(str(error), f"{_evidence(rig)}\n{error.evidence}") from error
+    mark_guest(rig)
+
+
+def mark_guest(rig: Rig) -> None:
+    """Note where the guest's uptime and kernel log are now."""
     files = read_files(rig.guest, {"uptime": "/proc/uptime", "log": KMSG}, rig.deadline)
     rig.guest_mark = GuestMark(float(files["uptime"].split()[0]), kmsg.mark(kmsg.parse(files["log"])))
 

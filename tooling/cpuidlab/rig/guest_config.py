@@ -65,13 +65,17 @@ NESTED = Layout("/run", "/guest/vmlinuz", "/guest/initrd", "/lib/cpuidhook.so") 
 
 @dataclass(frozen=True)
 class Profile:
-    """One guest: its memory in MiB, its vCPUs at boot and at most, and QEMU's CPU model for it."""
+    """One guest: its memory in MiB, its vCPUs at boot and at most, and QEMU's CPU model for it.
+
+    `incoming` is where QEMU takes the state of a saved guest from, as its -incoming says it; "" for a guest that boots.
+    """
 
     name: str
     memory_mib: int
     vcpus: int = 2
     max_vcpus: int = 4
     cpu: str = "host,host-phys-bits=on"
+    incoming: str = ""
 
     def command(self) -> str:
         """Return the shell command that starts this guest's QEMU on a nested host. Its vCPUs do not run yet (-S)."""
@@ -95,6 +99,7 @@ class Profile:
                 f"-serial file:{layout.console} -qmp unix:{layout.qmp_socket},server=on,wait=off",
             )
         )
+        qemu += f" -incoming {shlex.quote(self.incoming)}" if self.incoming else ""
         socket_and_log = f"CPUIDHOOK_SOCKET={layout.hook_socket} CPUIDHOOK_LOG={layout.hook_log}"
         hooked = f"LD_PRELOAD={layout.hook} {socket_and_log} {qemu}"
         return f"({hooked} >{layout.stderr} 2>&1 </dev/null; echo $? >{layout.exit}) >/dev/null 2>&1 &"

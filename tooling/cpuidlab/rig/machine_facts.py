@@ -14,9 +14,14 @@ LOG_READERS = ("", "sudo -n ")  # from the least right to the most
 # What a reader would have to be allowed; each line is one way.
 ALLOW_LOG = "sudo sysctl kernel.dmesg_restrict=0, or a sudo rule that lets the user read /dev/kmsg without a password"
 
-# One line `name=value` for each fact; what is not there is an empty value.
+# One line `name=value` for each fact; what is not there is an empty value. Another job may load KVM anew just now: its
+# module is away for a second.
 _ASK = f"""
 p() {{ echo "$1=$2"; }}
+looks=0
+while [ -d /sys/module/kvm ] && ! (: <>/dev/kvm) 2>/dev/null && [ $looks -lt 15 ]; do
+  looks=$((looks + 1)); sleep 0.2
+done
 p release "$(uname -r)"
 p version "$(cat /proc/version)"
 p machine "$(uname -m)"

@@ -13,7 +13,7 @@ from cpuidlab.base.errors import LabError
 from cpuidlab.rig.guest_config import NESTED, Profile
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.host_machine import HostMachine
-from cpuidlab.rig.rig import GuestMark, Rig
+from cpuidlab.rig.rig import GuestMark, GuestStart, Rig
 from cpuidlab.rig.ssh import Ssh
 
 MARK = "guest-mark.json"  # in a snapshot
@@ -52,6 +52,7 @@ class NestedRig(Rig):
         except FileNotFoundError as error:
             raise LabError(f"the snapshot {snapshot} is not whole; remove {snapshot.parent} and run again") from error
         rig = cls(setup, machine, deadline)
+        rig.guest_start = GuestStart.RESTORED
         if (snapshot / MARK).exists():
             rig.guest_mark = GuestMark(**json.loads((snapshot / MARK).read_text()))
         return rig

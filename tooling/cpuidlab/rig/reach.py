@@ -81,7 +81,8 @@ class Reach:
             raise LabError(f"{self.name}: '{_short(command)}' did not end in time") from error
         told = done.stderr.decode(errors="replace")
         if done.returncode == LOST and self.prefix:
-            raise LostVMError(f"{self.name}: ssh says: {last_line(told)}", told)
+            said = last_line(told) if told.strip() else f"nothing; '{_short(command)}' was killed there"
+            raise LostVMError(f"{self.name}: ssh says: {said}", told)
         if check and done.returncode != 0:
             text = told or done.stdout.decode(errors="replace")
             raise LabError(f"{self.name}: '{_short(command)}' failed: {last_line(text)}", text)
@@ -126,7 +127,9 @@ class FarProgram:
         """Return the error for a program that has ended, or is about to end, by itself."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
-        return LostVMError(f"{self.name}: {last_line(self.stderr())}", self.stderr())
+        said = self.stderr()
+        ended = last_line(said) if said.strip() else f"the connection's program ended with {self._process.poll()}"
+        return LostVMError(f"{self.name}: {ended}", said)
 
     def stderr(self) -> str:
         """What the program has written to its standard error so far."""

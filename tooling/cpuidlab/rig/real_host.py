@@ -1,96 +1,73 @@
 """A real machine as a host: this machine, or one behind the user's ssh. Only its guest is started by the lab.
 
-Everything of a test lies in one private folder there (see `supervisor`), and nothing is installed.
+What all tests of a job need lies in the job's folder there, everything of one test in a folder of its own (see
+`supervisor`), and nothing is installed.
 """
 
 import shlex
 import socket
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, UnsupportedError
+from cpuidlab.base.errors import UnsupportedError
 from cpuidlab.rig.guest_config import GUEST_SSH_PORT, HOOK_PORT, OLD_RNG, QMP_PORT, RNG, Layout
+from cpuidlab.rig.job_folder import HOOK, INITRD, KERNEL, READOUT
 from cpuidlab.rig.machine_facts import ALLOW_LOG, LOG_READERS, MachineFacts, ask
 from cpuidlab.rig.reach import FarProgram, Reach
-from cpuidlab.rig.supervisor import Supervisor
+from cpuidlab.rig.settings import Setting, Settings
+from cpuidlab.rig.supervisor import LOCK, PROGRAM, Supervisor
 
 KMSG = "/dev/kmsg"
 # What a nested host listens to as a port is a unix socket in the private folder here.
 _SOCKETS = {GUEST_SSH_PORT: "guest.sock", QMP_PORT: "qmp.sock", HOOK_PORT: "hook.sock"}
 
 
-@dataclass(frozen=True)
-class Cargo:
-    """What is brought to the machine for each test: files of this machine. The initramfs is packed by gzip."""
-
-    supervisor: Path
-    readout: Path
-    hook: Path
-    kernel: Path
-    initrd: Path
-
-
 class RealHost:
     """A machine with the kernel under test, from the moment it is this job's turn until `stop`."""
 
-    def __init__(self, reach: Reach, facts: MachineFacts, supervisor: Supervisor) -> None:
-        """Take over a machine; `start` makes one."""
+    def __init__(self, reach: Reach, facts: MachineFacts, supervisor: Supervisor, job_folder: str) -> None:
+        """Take over a machine; `start` makes one. `supervisor` is that of a test in the job that has `job_folder`."""
         self.name = facts.name
         self.facts = facts
+        self.job_folder = job_folder
         self.layout = Layout(
             supervisor.folder,
-            kernel=supervisor.path("vmlinuz"),
-            initrd=supervisor.path("initrd"),
-            hook=supervisor.path("cpuidhook.so"),
+            kernel=f"{job_folder}/{KERNEL}",
+            initrd=f"{job_folder}/{INITRD}",
+            hook=f"{job_folder}/{HOOK}",
             qemu=facts.qemu,
             rng=OLD_RNG if facts.qemu_major and facts.qemu_major < 6 else RNG,
         )
+        self.settings = Settings(reach, supervisor)
         self._reach = reach
         self._supervisor = supervisor
         self._programs: list[FarProgram] = []
-        self._settings: dict[str, str] = {}
         self._log_reader: str | None = None
 
     @classmethod
-    def start(cls, reach: Reach, cargo: Cargo, turn: Deadline) -> Self:
-        """Wait for this job's turn on the machine until `turn`, and bring the small programs there.
+    def start(cls, reach: Reach, job_folder: str, turn: Deadline) -> Self:
+        """Wait for this job's turn on the machine until `turn`.
 
         Raises UnsupportedError where the machine lacks what is needed, LabError where it does not answer.
         """
-        facts = ask(reach, turn)
-        host = cls(reach, facts, Supervisor(reach, cargo.supervisor, turn))
+        supervisor = Supervisor(reach, f"{job_folder}/{PROGRAM}", turn, LOCK)
         try:
-            host._bring(cargo, turn)
-        except (LabError, UnsupportedError):
-            host.stop()
+            host = cls(reach, ask(reach, turn), supervisor, job_folder)
+            host._log_reader = next((way for way in LOG_READERS if host._can_read_log(way, turn)), None)
+        except BaseException:
+            supervisor.close()
             raise
         return host
 
-    def _bring(self, cargo: Cargo, deadline: Deadline) -> None:
-        self._supervisor.put("readout", cargo.readout.read_bytes(), deadline, 0o700)
-        self._supervisor.put("cpuidhook.so", cargo.hook.read_bytes(), deadline, 0o700)
-        self._check_hook(deadline)
-        self._supervisor.put("vmlinuz", cargo.kernel.read_bytes(), deadline)
-        self._supervisor.put("initrd", cargo.initrd.read_bytes(), deadline, unpack="gunzip -c")
-        self._log_reader = next((way for way in LOG_READERS if self._can_read_log(way, deadline)), None)
-
-    def _check_hook(self, deadline: Deadline) -> None:
-        """Raise UnsupportedError where the machine's C library cannot load the hook into QEMU.
-
-        Another program does not tell: before glibc 2.34 a program has threads only if it is linked with libpthread.
-        """
-        hook, qemu = shlex.quote(self.layout.hook), shlex.quote(self.layout.qemu)
-        said = self._reach.run(f"LD_PRELOAD={hook} {qemu} --version 2>&1 >/dev/null", deadline, check=False).strip()
-        if said:
-            raise UnsupportedError(f"{self.name}: the hook cannot be loaded there: {said.splitlines()[0]}")
+    def ask_again(self, deadline: Deadline) -> None:
+        """Ask for the facts of the machine anew."""
+        self.facts = ask(self._reach, deadline)
 
     def _can_read_log(self, way: str, deadline: Deadline) -> bool:
         return bool(self._reach.run(f"{self._readout(way)} log={KMSG} | head -n 3 | tail -n +2", deadline, check=False))
 
     def _readout(self, way: str) -> str:
-        return f"{way}{shlex.quote(self._supervisor.path('readout'))}"
+        return f"{way}{shlex.quote(f'{self.job_folder}/{READOUT}')}"
 
     @property
     def log_refused(self) -> str:
@@ -133,35 +110,25 @@ class RealHost:
         if not self.facts.root:
             why = f"only root may write {path}, and {self.facts.user} has no sudo without a password"
             raise UnsupportedError(f"{self.name}: {why}")
-        if path not in self._settings:
-            self._settings[path] = self._reach.run(f"cat {shlex.quote(path)}", deadline).strip()
-            undo = "".join(f"{self._write_command(name, old)}\n" for name, old in self._settings.items())
-            self._supervisor.put("undo", undo.encode(), deadline)
+        if not self.settings.knows(path):
+            look = f"cat {shlex.quote(path)}"
+            old = self._reach.run(look, deadline).strip()
+            told = f"{path}: it was {old}, a test changed it, and it is {old} again"
+            self.settings.will_change(Setting(path, old, look, self._write_command(path, old), told), deadline)
         self._reach.run(self._write_command(path, value), deadline)
 
+    def as_root(self, script: str) -> str:
+        """Return the command that runs a shell script as root, for a user who may (see `MachineFacts.root`)."""
+        return f"{self.facts.sudo}sh -c {shlex.quote(script)}"
+
     def _write_command(self, path: str, value: str) -> str:
-        write = f"echo {shlex.quote(value)} >{shlex.quote(path)}"
-        return f"{self.facts.sudo}sh -c {shlex.quote(write)}"
+        return self.as_root(f"echo {shlex.quote(value)} >{shlex.quote(path)}")
 
     def threads(self, deadline: Deadline) -> set[int]:
         """Return the numbers of all threads of the test's processes there, by the machine's own count."""
         mine = shlex.quote(self.layout.folder)
         command = f"for p in /proc/[0-9]*; do grep -q {mine} $p/cmdline && ls $p/task; done 2>/dev/null"
         return {int(word) for word in self._reach.run(command, deadline, check=False).split()}
-
-    def settings_text(self, deadline: Deadline) -> str:
-        """Say, after `stop`, which settings were changed and that they are back.
-
-        Raises LabError, with the command that mends it, where a setting is not back.
-        """
-        lines = []
-        for path, old in self._settings.items():
-            now = self._reach.run(f"cat {shlex.quote(path)}", deadline).strip()
-            if now != old:
-                mend = self._write_command(path, old)
-                raise LabError(f"{self.name}: {path} was {old} and is {now} now; put it back: {mend}")
-            lines.append(f"{path}: it was {old}, a test changed it, and it is {now} again\n")
-        return "".join(lines)
 
     def watch(self) -> None:
         """Raise LostVMError where the connection or the supervisor is gone."""

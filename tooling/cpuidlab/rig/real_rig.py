@@ -1,18 +1,20 @@
-"""A rig on a real machine. Nothing of the machine is the lab's but the guest, which boots anew for each test."""
+"""A rig on a real machine. Nothing of the machine is the lab's but the guest, a new one for each test."""
 
 import re
 from collections.abc import Sequence
 
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import UnsupportedError
+from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
-from cpuidlab.rig.boot import run_guest, start_guest
+from cpuidlab.rig.boot import start_guest
 from cpuidlab.rig.guest_config import Profile
+from cpuidlab.rig.job_folder import job_folder
 from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_setup import RealSetup
-from cpuidlab.rig.rig import Rig, Stage
+from cpuidlab.rig.rig import Rig, RigFacts, Stage
+from cpuidlab.rig.saved_guest import Known, SavedGuest
 
 TURN_SECONDS = 400.0  # one test at a time on a machine: how long a test waits until the others are done
 CHECK_SECONDS = 20.0  # for the look at the settings after the end
@@ -27,6 +29,7 @@ class RealRig(Rig):
         """Take over a machine on which it is this job's turn."""
         super().__init__(setup, host, host.layout, deadline)
         self.real_host = host
+        self._known: Known | None = None  # of the guest
         self._threads: set[int] = set()  # of the guest's QEMU, as the machine numbers them
         self.log_refused = host.log_refused
 
@@ -67,28 +70,41 @@ class RealRig(Rig):
                 return record.text
         return None
 
-    def settings_text(self) -> str:
-        """Say which settings of the machine were changed, and that they are back; after `close`."""
-        return self.real_host.settings_text(Deadline.after(CHECK_SECONDS))
+    def make_guest_ready(self, profile: Profile) -> None:
+        """Bring the rig from HOST_READY to GUEST_READY, the quicker way."""
+        host = self.real_host
+        self._known = SavedGuest(self, profile, host.job_folder, host.facts.paging).make_ready()
+
+    def facts(self) -> RigFacts:
+        """Say, after `close`, what the results tell of the rig. LabError where a changed setting is not back."""
+        settings = self.real_host.settings.proofs(Deadline.after(CHECK_SECONDS))
+        known = self._known or Known(0.0)
+        return RigFacts(self.guest_start, known.boot, known.restore, known.trouble, settings)
 
 
 def open_real_rig(setup: RealSetup, stage: Stage, profile: Profile, seconds: float) -> RealRig:
-    """Return a running rig on a real machine, its guest booted by now; the deadline begins with this job's turn.
+    """Return a running rig on a real machine; the deadline begins with this job's turn there.
 
     Raises UnsupportedError where the machine cannot do what the setup says, LabError where it fails.
     """
     if setup.mismatch:
         raise UnsupportedError(setup.mismatch)
-    host = RealHost.start(setup.reach, setup.cargo, Deadline.after(TURN_SECONDS))
+    folder = job_folder(setup.reach, setup.facts.qemu, setup.cargo)
+    host = RealHost.start(setup.reach, folder, Deadline.after(TURN_SECONDS))
     rig = RealRig(setup, host, Deadline.after(seconds))
     try:
+        if host.facts.boot != setup.facts.boot:
+            raise LabError(f"{host.name} has booted anew since the job began; run the job again")
+        if host.facts.paging != setup.paging:
+            raise UnsupportedError(f"{host.name} runs {host.facts.paging} paging now, not {setup.paging}")
         rig.await_quiet_log()
-        if stage != Stage.HOST_READY:
+        if stage is Stage.GUEST_HELD:
             start_guest(rig, profile)
-            rig.note_threads()
-        if stage == Stage.GUEST_READY:
-            run_guest(rig)
+        elif stage is Stage.GUEST_READY:
+            rig.make_guest_ready(profile)
+        rig.note_threads()
     except BaseException:
         rig.close()
+        rig.facts()  # raises where a setting is not back, which is the greater trouble
         raise
     return rig

@@ -1,9 +1,12 @@
 """What a job knows of a real machine before it tests there: its kernel as it runs, and what is brought to it."""
 
+import atexit
 import gzip
+import json
+import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -18,10 +21,10 @@ from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
 from cpuidlab.rig import images
 from cpuidlab.rig.compiled import compiled
+from cpuidlab.rig.job_folder import Cargo
 from cpuidlab.rig.keys import Keys, lab_keys
 from cpuidlab.rig.machine_facts import PAGING_PARAMETER, MachineFacts, ask
 from cpuidlab.rig.reach import Reach
-from cpuidlab.rig.real_host import Cargo
 
 PACKED = Kind("packed", cost=5)  # a guest's image as it is brought to a real machine
 ASK_SECONDS = 30.0
@@ -52,7 +55,7 @@ class RealSetup:
 
     @property
     def boots_guests(self) -> bool:
-        """Tell whether the guest boots for each test: a machine of the user's is never restored."""
+        """Tell whether a test's guest may have to boot first: a machine of the user's is never restored."""
         return True
 
     @property
@@ -96,7 +99,7 @@ def real_setup(spec: HostSpec, paging: str) -> RealSetup:
     Raises UnsupportedError where it cannot be tested, UsageError without ssh, LabError where it does not answer.
     """
     reach = _reach(spec)
-    facts = ask(reach, Deadline.after(ASK_SECONDS))
+    facts = _facts(reach)
     banner = Banner(facts.version.removeprefix("Linux version "))
     if banner.release != facts.release:
         raise UsageError(f"{reach.name}: /proc/version tells another release than uname: {facts.version}")
@@ -106,10 +109,24 @@ def real_setup(spec: HostSpec, paging: str) -> RealSetup:
     return RealSetup(kernel, mode, resolve(GUEST_KERNEL, own=False), lab_keys(), reach, facts)
 
 
+def _facts(reach: Reach) -> MachineFacts:
+    """Ask the machine, or take what the job around this test was told: between two turns KVM may be away there."""
+    variable = f"CPUIDLAB_FACTS_{key_of({'machine': reach.name})}"
+    if variable not in os.environ:
+        os.environ[variable] = json.dumps(asdict(ask(reach, Deadline.after(ASK_SECONDS))))
+    return MachineFacts(**json.loads(os.environ[variable]))
+
+
 @cache
 def _control_folder() -> Path:
-    """A private folder for ssh's control sockets. The job's own temporary folder, around it, goes with the job."""
-    return Path(tempfile.mkdtemp(prefix="ssh-"))
+    """A private folder for ssh's control sockets.
+
+    Each test has a connection of its own: a server may allow no more than ten programs in one (MaxSessions of OpenSSH),
+    and dropbear loses the exit code of a program that ends together with another.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="ssh-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def _reach(spec: HostSpec) -> Reach:

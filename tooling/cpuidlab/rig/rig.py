@@ -37,6 +37,29 @@ class Stage(StrEnum):
     GUEST_READY = "guest_ready"  # SSH to the guest works
 
 
+class GuestStart(StrEnum):
+    """How the guest of a rig came to life."""
+
+    BOOTED = "booted"
+    RESTORED = "restored"  # from a guest that was saved before, alone or together with its host
+
+
+@dataclass(frozen=True)
+class RigFacts:
+    """What the results tell of a rig once it is closed.
+
+    `boot` and `restore` are how many seconds both took in this job, 0 where that was not measured, `trouble` why the
+    guest could not be restored. `settings` are sentences: what the test has changed on a real machine, and that it is
+    back.
+    """
+
+    guest: GuestStart
+    boot: float = 0.0
+    restore: float = 0.0
+    trouble: str = ""
+    settings: tuple[str, ...] = ()
+
+
 class Vcpus(Enum):
     """What the vCPUs of the guest do, by our own last command."""
 
@@ -68,6 +91,7 @@ class Rig(ABC):
         self.layout = layout
         self.deadline = deadline
         self.guest_mark = NO_MARK
+        self.guest_start = GuestStart.BOOTED
         self._vcpus = Vcpus.STOPPED
         self._next_panic_look = 0.0  # by time.monotonic()
         self._guest: Ssh | None = None
@@ -76,9 +100,9 @@ class Rig(ABC):
 
     log_refused = ""  # why the host's kernel log cannot be read
 
-    def settings_text(self) -> str:
-        """Say, after `close`, which settings of a real machine were changed and that they are back."""
-        return ""
+    def facts(self) -> RigFacts:
+        """Say, after `close`, what the results tell of the rig. LabError where a changed setting is not back."""
+        return RigFacts(self.guest_start)
 
     def foreign_line(self, log: Sequence[Record]) -> str | None:
         """Return a line of the log that another VM on the host caused; nobody else is on a host of the lab's own."""

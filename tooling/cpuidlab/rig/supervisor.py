@@ -1,7 +1,7 @@
-"""A private folder on a machine that is not the lab's own, and everything that a test starts there.
+"""A private folder on a machine that is not the lab's own: of a job, with what all its tests need, or of one test.
 
-The program tooling/supervisor/supervisor.c keeps both: it ends the processes and removes the folder when the lab is
-done, and when the lab is gone.
+The program tooling/supervisor/supervisor.c keeps it: it ends what a test has started there and removes the folder when
+the lab is done, and when the lab is gone.
 """
 
 import shlex
@@ -15,36 +15,52 @@ from cpuidlab.rig.reach import FarProgram, Reach
 from cpuidlab.rig.streams import ChannelLines
 
 LOCK = "kvm-cpuid-lab"  # one test at a time on a machine
+PROGRAM = "supervisor"
 ALIVE_SECONDS = 5.0  # the supervisor waits for 30
+_FOLDER = 'd=$(mktemp -d "${{TMPDIR:-/tmp}}/kvm-cpuid-lab.XXXXXX") || exit 1'
 # The folder is made by the shell, which also takes the program in: nothing is there before it can be removed again.
-_BEGIN = """
+_BRING = f"""
 umask 077
-d=$(mktemp -d "${{TMPDIR:-/tmp}}/kvm-cpuid-lab.XXXXXX") || exit 1
-trap 'rm -rf "$d"' EXIT HUP INT TERM
+{_FOLDER}
+trap 'rm -rf "$d"' EXIT HUP INT PIPE TERM
 echo "folder $d"
-head -c {size} >"$d/supervisor" && [ "$(wc -c <"$d/supervisor")" = {size} ] || exit 1
-chmod 700 "$d/supervisor"
-trap - EXIT HUP INT TERM
-exec "$d/supervisor" keep "$d" {lock}
+head -c {{size}} >{{program}} && [ "$(wc -c <{{program}})" = {{size}} ] || exit 1
+chmod 700 {{program}}
+trap - EXIT HUP INT PIPE TERM
+exec {{program}} {{order}}
+"""
+_FIND = f"""
+umask 077
+[ -x {{program}} ] || {{{{ echo "the job's folder is gone" >&2; exit 1; }}}}
+{_FOLDER}
+trap 'rm -rf "$d"' EXIT HUP INT PIPE TERM
+echo "folder $d"
+trap - EXIT HUP INT PIPE TERM
+exec {{program}} {{order}}
 """
 
 
 class Supervisor:
     """The keeper of one private folder. Usable from the moment it is made until `close`."""
 
-    def __init__(self, reach: Reach, program: Path, deadline: Deadline, lock: str = LOCK) -> None:
-        """Make the folder and wait for this job's turn on the machine.
+    def __init__(self, reach: Reach, program: Path | str, deadline: Deadline, lock: str = "") -> None:
+        """Make the folder; with `lock`, the name that only one supervisor on the machine holds, wait for the turn.
 
-        `program` is the compiled supervisor, `lock` the name that only one supervisor on the machine holds. Raises
-        LabError where the machine lacks what is needed, LostVMError where the connection fails.
+        `program` is the compiled supervisor, a file of ours or the path of the one that a job has brought there.
+        Without `lock` nothing can be started. Raises LabError where the machine lacks what is needed, LostVMError where
+        the connection fails.
         """
         self._reach = reach
         self._stopped = threading.Event()
-        data = program.read_bytes()
-        self._far = reach.open(_BEGIN.format(size=len(data), lock=shlex.quote(lock)))
+        data = program.read_bytes() if isinstance(program, Path) else b""
+        order = f'keep "$d" {shlex.quote(lock)}' if lock else 'hold "$d"'
+        there = f'"$d/{PROGRAM}"' if data else shlex.quote(str(program))
+        begin = (_BRING if data else _FIND).format(size=len(data), program=there, order=order)
+        self._far = reach.open(begin)
         self._lines = ChannelLines(self._far.socket, self._far.watch)
         try:
             self.folder = self._expect("folder ", deadline)
+            self._program = self.path(PROGRAM) if data else str(program)
             self._far.send(data, deadline)
             self._await_turn(deadline)
         except LabError:
@@ -83,13 +99,13 @@ class Supervisor:
         return f"{self.folder}/{name}"
 
     def start(self, script: str, deadline: Deadline) -> None:
-        """Run a shell script in a network of its own, as the first process of all that the test starts."""
+        """Run a shell script in the test's own network; it ends with the folder."""
         self.put("start", script.encode(), deadline)
         self._far.socket.sendall(b"start\n")
 
     def connect(self, name: str) -> FarProgram:
         """Open a byte stream to a unix socket in the folder."""
-        words = [self.path("supervisor"), "connect", self.path(name)]
+        words = [self._program, "connect", self.path(name)]
         return self._reach.open(shlex.join(words))
 
     def watch(self) -> None:
