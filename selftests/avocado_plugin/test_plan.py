@@ -67,6 +67,7 @@ def test_bad_words_are_refused_before_any_kernel_is_fetched(
     ("options", "message"),
     [
         ({"table": "/no/file"}, "there is no file /no/file, which is named for --eras"),
+        ({"reload_kvm": True}, "--reload-kvm is for real machines .*, and --hosts names none"),
     ],
 )
 def test_bad_options_are_refused_before_any_kernel_is_fetched(
@@ -135,7 +136,8 @@ def test_the_header_says_what_a_real_machine_is(monkeypatch: pytest.MonkeyPatch)
         return RealSetup(kernel, paging, nested.guest_kernel, None, None, facts)  # type: ignore[arg-type]
 
     monkeypatch.setattr(plan, "setup", mixed)
-    job = plan.plan("local", "npt")
+    job = plan.plan("local", "npt", reload_kvm=True)
+    assert [isinstance(one.setup, RealSetup) and one.setup.reload_kvm for one in job.variants] == [True]
     rigs = [RigFacts(GuestStart.RESTORED, settings=("npt is back",))] * 2 + [
         RigFacts(GuestStart.BOOTED, trouble="full")
     ]

@@ -140,6 +140,11 @@ def test_an_era_that_the_user_names_is_told_and_is_in_the_rerun(lab: Lab) -> Non
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --era warn --eras /home/me/eras.toml\n"
 
 
+def test_the_right_to_load_kvm_anew_is_in_the_rerun(lab: Lab) -> None:
+    lab.run(narrow, reload_kvm=True)
+    assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --reload-kvm\n"
+
+
 def test_where_nothing_is_predicted_the_probe_decides(lab: Lab) -> None:
     lab.version = "5.13.0+"
     judgement = lab.run(narrow)

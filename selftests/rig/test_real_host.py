@@ -19,7 +19,7 @@ from cpuidlab.rig.machine_facts import MachineFacts
 from cpuidlab.rig.reach import Reach
 from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_rig import RealRig, open_real_rig
-from cpuidlab.rig.real_setup import RealSetup
+from cpuidlab.rig.real_setup import RealSetup, may_reload
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.settings import Setting
 from cpuidlab.rig.supervisor import Supervisor
@@ -157,11 +157,14 @@ def test_the_other_paging_mode_is_told_before_anything_is_touched() -> None:
 
 
 def test_a_setup_knows_what_its_machine_does_not_run() -> None:
-    def mismatch(paging: str) -> str:
-        return RealSetup(None, paging, None, None, None, facts(module="kvm_amd")).mismatch  # type: ignore[arg-type]
+    def mismatch(paging: str, reload_kvm: bool = False) -> str:
+        setup = RealSetup(None, paging, None, None, None, facts(module="kvm_amd"))  # type: ignore[arg-type]
+        return may_reload(setup, reload_kvm).mismatch
 
     assert mismatch("npt") == ""
-    assert mismatch("shadow") == "lab1 runs kvm_amd with npt paging, not with shadow"
+    why = "lab1 runs kvm_amd with npt paging, not with shadow; --reload-kvm would load it anew for the test"
+    assert mismatch("shadow") == why
+    assert mismatch("shadow", reload_kvm=True) == ""
 
 
 class OpenedHost:
@@ -190,27 +193,49 @@ class OpenedHost:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that opens a rig at HOST_READY on such a machine."""
+    """A function that opens a rig at HOST_READY on such a machine; `reload` does what it is told to."""
 
-    def open_it(host: OpenedHost, paging: str) -> RealRig:
+    def open_it(host: OpenedHost, paging: str, *, may: bool, reloads: Any = lambda *_: None) -> RealRig:
         monkeypatch.setattr(real_rig, "job_folder", lambda *_: "/job")
         monkeypatch.setattr(RealHost, "start", lambda *_: host)
-        setup: Any = SimpleNamespace(mismatch="", reach=None, cargo=None, paging=paging, facts=facts(boot="b1"))
+        monkeypatch.setattr(real_rig, "reload", reloads)
+        setup: Any = SimpleNamespace(
+            mismatch="", reach=None, cargo=None, paging=paging, reload_kvm=may, facts=facts(boot="b1")
+        )
         return open_real_rig(setup, Stage.HOST_READY, None, 10.0)  # type: ignore[arg-type]
 
     return open_it
 
 
+def test_the_module_is_loaded_anew_where_the_machine_runs_the_other_mode(opened: Any) -> None:
+    asked: list[str] = []
+    rig = opened(OpenedHost("npt"), "shadow", may=True, reloads=lambda host, paging, _: asked.append(paging))
+    assert asked == ["shadow"]
+    rig.close()
+    assert rig.facts().settings == ("npt is back",)
+    opened(OpenedHost("npt"), "npt", may=True, reloads=lambda *_: pytest.fail("nothing is to be loaded"))
+
+
 def test_a_mode_that_another_job_has_changed_is_told(opened: Any) -> None:
     host = OpenedHost("npt")
     with pytest.raises(UnsupportedError, match="lab1 runs npt paging now, not shadow"):
-        opened(host, "shadow")
+        opened(host, "shadow", may=False)
+    assert host.done == ["stopped", "looked"]
+
+
+def test_settings_are_looked_at_where_the_rig_cannot_be_opened(opened: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise LabError("modprobe failed")
+
+    host = OpenedHost("npt")
+    with pytest.raises(LabError, match="modprobe failed"):
+        opened(host, "shadow", may=True, reloads=fail)
     assert host.done == ["stopped", "looked"]
 
 
 def test_a_machine_that_has_booted_anew_is_no_longer_the_jobs(opened: Any) -> None:
     with pytest.raises(LabError, match="lab1 has booted anew since the job began"):
-        opened(OpenedHost("npt", boot="b2"), "npt")
+        opened(OpenedHost("npt", boot="b2"), "npt", may=False)
 
 
 def test_a_test_takes_the_facts_that_its_job_was_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class Hosts(Varianter):  # type: ignore[misc]  # Avocado has no types
             values = {
                 "host": parse(variant.host).absolute, "paging": variant.setup.paging, "cold": self._plan.cold,
                 "era": variant.prediction.named, "eras": self._plan.eras, "kernel": variant.setup.kernel.digest,
+                "reload_kvm": getattr(variant.setup, "reload_kvm", False),
             }  # fmt: skip
             yield {"variant_id": variant.name, "variant": [TreeNode("", values)], "paths": ["/"]}
 

@@ -23,6 +23,7 @@ OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
     ("eras", str, "FILE", "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"),
     ("kernels", str, "FILE", "a table of suites to add, instead of ~/.config/kvm-cpuid-lab/kernels.toml"),
     ("cold", bool, None, "boot a rig from the beginning for every test instead of starting a copy of a snapshot"),
+    ("reload_kvm", bool, None, "load KVM anew on a real machine for the other paging mode, and put it back"),
     ("resume", str, "JOBDIR", "keep what an interrupted job has decided, and run the rest; last: the latest job"),
 )  # fmt: skip
 
@@ -42,7 +43,7 @@ class Options(CLI):  # type: ignore[misc]  # Avocado has no types
         for key, kind, value, text in OPTIONS:
             settings.register_option(
                 section=SECTION, key=key, key_type=kind, default=kind(), help_msg=text, parser=group,
-                long_arg=f"--{key}", metavar=value,
+                long_arg=f"--{key.replace('_', '-')}", metavar=value,
             )  # fmt: skip
         settings.update_option("run.max_parallel_tasks", rigs_at_once())
         settings.update_option("datadir.paths.logs_dir", str(PROJECT / "job-results"))
@@ -57,11 +58,12 @@ def plan_of(config: Mapping[str, Any]) -> "Plan | None":
     """Return the plan that the options stand for; None for a job that does not know them."""
     if config.get(f"{SECTION}.hosts") is None:
         return None
-    return _plan(*(config[f"{SECTION}.{key}"] for key in ("hosts", "paging", "era", "cold", "eras")))
+    asked = {key: config[f"{SECTION}.{key}"] for key in ("hosts", "paging", "era", "cold", "reload_kvm")}
+    return _plan(table=config[f"{SECTION}.eras"], **asked)
 
 
 @cache  # what `all` means must not change while a job runs
-def _plan(hosts: str, paging: str, era: str, cold: bool, table: str) -> "Plan":
+def _plan(**asked: Any) -> "Plan":
     from cpuidlab.avocado_plugin.plan import plan  # noqa: PLC0415
 
-    return plan(hosts, paging, era, cold, table)
+    return plan(**asked)

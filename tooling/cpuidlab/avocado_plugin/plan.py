@@ -1,7 +1,7 @@
 """Plan what a job tests: hosts and paging modes out of the user's words; and make the rigs that they need."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cpuidlab.report.cell import Place
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import PAGINGS, AnySetup, setup
 from cpuidlab.rig.job_folder import job_folder
-from cpuidlab.rig.real_setup import TWO_DIMENSIONAL, RealSetup
+from cpuidlab.rig.real_setup import TWO_DIMENSIONAL, RealSetup, may_reload
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 
@@ -64,11 +64,14 @@ class Plan:
         return next((variant.setup for variant in self.variants if variant.place == place), None)
 
 
-def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str = "") -> Plan:
+def plan(
+    hosts: str, paging: str, era: str = "", cold: bool = False, *, table: str = "", reload_kvm: bool = False
+) -> Plan:
     """Return the plan for comma-separated host specs and paging modes; kernels are fetched or built as needed.
 
-    `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`). Raises
-    UsageError where the user asks for something that does not exist, LabError where a kernel cannot be had.
+    `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`). With
+    `reload_kvm` a real machine's KVM may be loaded anew in the other paging mode. Raises UsageError where the user asks
+    for something that does not exist, LabError where a kernel cannot be had.
     """
     asked, pagings = split_hosts(hosts), _words(paging)
     for words, option in ((asked, "--hosts"), (pagings, "--paging")):
@@ -81,10 +84,13 @@ def plan(hosts: str, paging: str, era: str = "", cold: bool = False, table: str 
     unknown = [mode for mode in pagings if mode not in known]
     if unknown:
         raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {' and '.join(known)}")
+    if reload_kvm and not any(is_real(spec) for spec in asked if spec != all_hosts.ALL):
+        raise UsageError("--reload-kvm is for real machines (local, ssh://HOST), and --hosts names none")
     table = str(Path(table).expanduser().resolve()) if table else ""
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     specs = all_hosts.expand(asked)
     variants, left_out = _found(asked, specs, pagings, _eras(era, specs), table)
+    variants = tuple(replace(one, setup=may_reload(one.setup, reload_kvm)) for one in variants)
     return Plan(variants, cold, table, left_out)
 
 

@@ -22,6 +22,7 @@ from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.report.cell import Cell
 from cpuidlab.rig.host_config import setup
 from cpuidlab.rig.host_machine import HostSetup
+from cpuidlab.rig.real_setup import may_reload
 from cpuidlab.rig.rig import Rig
 from cpuidlab.rig.snapshots import open_rig
 
@@ -70,7 +71,7 @@ class PromiseRun:
             return Judgement(Verdict.ERROR, str(error))
 
     def _set_up(self) -> tuple[HostSetup, Prediction]:
-        place = setup(self._variant.host, self._variant.paging)
+        place = may_reload(setup(self._variant.host, self._variant.paging), self._variant.reload_kvm)
         self._setup = place
         if self._variant.kernel and self._variant.kernel != place.kernel.digest:
             raise LabError(f"the kernel of {self._variant.host} was built anew while the job ran; run it again")

@@ -17,7 +17,7 @@ class RunVariant:
     """One host in one paging mode, as a job names it to the process of a test; "" is what a job does not say.
 
     `era` is what the user named with --era, `eras` the user's table. `kernel` is the digest of the kernel that the job
-    began with.
+    began with. With `reload_kvm` a real machine's KVM may be loaded anew in that paging mode.
     """
 
     host: str = "5.10"
@@ -26,6 +26,7 @@ class RunVariant:
     era: str = ""
     eras: str = ""
     kernel: str = ""
+    reload_kvm: bool = False
 
     def prediction(self, place: HostSetup) -> Prediction:
         """What the host is predicted to promise."""
@@ -76,4 +77,5 @@ class CaseName:
         table = suites.named_table()
         words += ["--kernels", table] if table else []
         words += ["--cold"] if variant.cold else []
+        words += ["--reload-kvm"] if variant.reload_kvm else []
         return shlex.join(words)

@@ -11,6 +11,7 @@ from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.rig.boot import start_guest
 from cpuidlab.rig.guest_config import Profile
 from cpuidlab.rig.job_folder import job_folder
+from cpuidlab.rig.kvm_module import reload
 from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import Rig, RigFacts, Stage
@@ -96,7 +97,7 @@ def open_real_rig(setup: RealSetup, stage: Stage, profile: Profile, seconds: flo
         if host.facts.boot != setup.facts.boot:
             raise LabError(f"{host.name} has booted anew since the job began; run the job again")
         if host.facts.paging != setup.paging:
-            raise UnsupportedError(f"{host.name} runs {host.facts.paging} paging now, not {setup.paging}")
+            _reload(setup, rig)
         rig.await_quiet_log()
         if stage is Stage.GUEST_HELD:
             start_guest(rig, profile)
@@ -108,3 +109,10 @@ def open_real_rig(setup: RealSetup, stage: Stage, profile: Profile, seconds: flo
         rig.facts()  # raises where a setting is not back, which is the greater trouble
         raise
     return rig
+
+
+def _reload(setup: RealSetup, rig: RealRig) -> None:
+    """Load the vendor module anew. UnsupportedError where that is not allowed: another job has changed the mode."""
+    if not setup.reload_kvm:
+        raise UnsupportedError(f"{rig.real_host.name} runs {rig.real_host.facts.paging} paging now, not {setup.paging}")
+    reload(rig.real_host, setup.paging, rig.deadline)

@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import key_of, made
@@ -26,6 +27,7 @@ from cpuidlab.rig.keys import Keys, lab_keys
 from cpuidlab.rig.machine_facts import PAGING_PARAMETER, MachineFacts, ask
 from cpuidlab.rig.reach import Reach
 
+T = TypeVar("T")
 PACKED = Kind("packed", cost=5)  # a guest's image as it is brought to a real machine
 ASK_SECONDS = 30.0
 GUEST_KERNEL = "6.1"
@@ -34,7 +36,10 @@ TWO_DIMENSIONAL = ("npt", "ept")  # one promise: the hardware walks by the host'
 
 @dataclass(frozen=True)
 class RealSetup:
-    """One real machine in one paging mode ("npt", "ept" or "shadow")."""
+    """One real machine in one paging mode ("npt", "ept" or "shadow").
+
+    With `reload_kvm` its vendor module may be loaded anew for that mode.
+    """
 
     kernel: Kernel
     paging: str
@@ -42,6 +47,7 @@ class RealSetup:
     keys: Keys
     reach: Reach
     facts: MachineFacts
+    reload_kvm: bool = False
 
     @property
     def name(self) -> str:
@@ -65,10 +71,11 @@ class RealSetup:
 
     @property
     def mismatch(self) -> str:
-        """Why nothing can be tested in this paging mode now; empty where it can."""
-        if self.paging == self.facts.paging:
+        """Why nothing can be tested in this paging mode; empty where it can, or where the module may be loaded anew."""
+        if self.reload_kvm or self.paging == self.facts.paging:
             return ""
-        return f"{self.facts.name} runs {self.facts.module} with {self.facts.paging} paging, not with {self.paging}"
+        runs = f"{self.facts.name} runs {self.facts.module} with {self.facts.paging} paging, not with {self.paging}"
+        return f"{runs}; --reload-kvm would load it anew for the test"
 
     @cached_property
     def cargo(self) -> Cargo:
@@ -115,6 +122,11 @@ def _facts(reach: Reach) -> MachineFacts:
     if variable not in os.environ:
         os.environ[variable] = json.dumps(asdict(ask(reach, Deadline.after(ASK_SECONDS))))
     return MachineFacts(**json.loads(os.environ[variable]))
+
+
+def may_reload(setup: T, allowed: bool) -> T:
+    """Return the setup with the right to load KVM anew, where it is a real machine's."""
+    return replace(setup, reload_kvm=allowed) if isinstance(setup, RealSetup) else setup
 
 
 @cache
