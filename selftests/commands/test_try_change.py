@@ -13,6 +13,7 @@ from cpuidlab.experiment.observation import Probe
 from cpuidlab.judge.eras import era
 from cpuidlab.kvm.warning import WARNING_LINES
 from cpuidlab.rig.guest_config import PROFILES
+from cpuidlab.rig.rig import GuestStart, RigFacts
 from fakerig import FakeRig
 
 
@@ -65,6 +66,20 @@ def test_an_accepted_change_is_told_from_host_to_verdict(
     assert "vCPU 0, 1: leaf 0x80000008 EAX: 0x00003028 -> 0x00003024 (maxphyaddr 40 -> 36)" in said
     assert "vCPU 1: accepted" in said and "shadow" in said
     assert lab.asked == [("guest_ready", "small", False)] and lab.probes == 0
+
+
+def test_what_was_changed_on_the_machine_is_told(
+    lab: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.rig, "facts", lambda: RigFacts(GuestStart.BOOTED, settings=("npt is back",)))
+    assert "settings   npt is back" in tell(capsys, "--change", "maxphyaddr=36")[1]
+
+
+def test_kvm_of_a_nested_host_is_not_loaded_anew(lab: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["try", "--host", "5.10", "--reload-kvm"]) == 2
+    assert "--reload-kvm is for real machines (local, ssh://HOST), and 5.10 is none" in capsys.readouterr().err
+    command = try_change.Trial("local", reload_kvm=True).command
+    assert command == ".venv/bin/cpuidlab try --host local --paging npt --profile small --reload-kvm"
 
 
 @pytest.mark.parametrize(

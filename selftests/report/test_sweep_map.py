@@ -21,6 +21,7 @@ from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import described, difference, names, outcomes, summary
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_qemu import CPU
+from cpuidlab.rig.rig import GuestStart, RigFacts
 from models import EPYC
 
 REFUSES, TAKES = NOTE_WORDS[Note.ALL_REFUSED], NOTE_WORDS[Note.ALL_TAKEN]
@@ -204,6 +205,9 @@ class FakeRig:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to end."""
+
+    def facts(self) -> RigFacts:
+        return RigFacts(GuestStart.RESTORED, settings=("npt is back",))
 
 
 def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[str, str] | None = None) -> list[object]:

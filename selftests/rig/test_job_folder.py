@@ -61,6 +61,7 @@ def test_it_is_made_once_and_holds_what_tests_need(cargo: Cargo) -> None:
     }  # fmt: skip
     assert (folder / "initrd").read_bytes() == b"the image"
     assert Path(job_folder(Reach("lab2"), "true", cargo)) != folder
+    assert not under_test.is_shared(str(folder)) and under_test.is_shared("/another/process/has/made/it")
 
 
 def test_a_test_whose_job_has_lost_the_machine_makes_one_of_its_own(

@@ -21,6 +21,7 @@ from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_rig import RealRig, open_real_rig
 from cpuidlab.rig.real_setup import RealSetup, may_reload
 from cpuidlab.rig.rig import Stage
+from cpuidlab.rig.saved_guest import Known
 from cpuidlab.rig.settings import Setting
 from cpuidlab.rig.supervisor import Supervisor
 
@@ -231,6 +232,22 @@ def test_settings_are_looked_at_where_the_rig_cannot_be_opened(opened: Any) -> N
     with pytest.raises(LabError, match="modprobe failed"):
         opened(host, "shadow", may=True, reloads=fail)
     assert host.done == ["stopped", "looked"]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_guest_that_serves_nobody_else_is_not_saved(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    done: list[str] = []
+    saved = SimpleNamespace(make_ready=lambda: done.append("saved") or Known(9.0, 2.0))
+    monkeypatch.setattr(real_rig, "SavedGuest", lambda *_: saved)
+    monkeypatch.setattr(real_rig, "start_guest", lambda *_: done.append("started"))
+    monkeypatch.setattr(real_rig, "run_guest", lambda *_: done.append("ran"))
+    monkeypatch.setattr(real_rig, "is_shared", lambda _: shared)
+    rig = opened(OpenedHost("npt"), "npt", may=False)
+    rig.make_guest_ready(None)
+    assert done == (["saved"] if shared else ["started", "ran"])
+    assert rig.facts().boot == (9.0 if shared else 0.0)
 
 
 def test_a_machine_that_has_booted_anew_is_no_longer_the_jobs(opened: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+RELOAD = "load KVM anew on a real machine for the other paging mode, and put it back"
 ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
 SUITES = "a table of suites to add, instead of ~/.config/kvm-cpuid-lab/kernels.toml"
 STAGES = ("host_ready", "guest_held", "guest_ready")  # rig.Stage, which takes long to import
@@ -65,6 +66,7 @@ def _try(command: Parser) -> None:
     add("--eras", metavar="FILE", default="", help=ERAS)
     _add_kernels(command)
     add("--cold", action="store_true", help="boot the rig instead of starting a copy of a snapshot")
+    add("--reload-kvm", action="store_true", help=RELOAD)
     add("--evidence", type=_folder, metavar="DIR", help="keep all that was seen in this folder")
 
 
@@ -92,6 +94,7 @@ def _sweep(command: Parser) -> None:
     add("--paging", default="npt,shadow", help="npt, shadow or both (both)")
     add("--cpu", default="", metavar="MODEL", help="another CPU for the guest, as QEMU's -cpu takes it")
     add("--host-cpu", default="", metavar="MODEL", help="another CPU for the nested host: EPYC,pku=on,la57=on")
+    add("--reload-kvm", action="store_true", help=RELOAD)
     add("--to", type=_folder, default=Path("sweep-results"), metavar="DIR", help="where maps are kept")
     _add_kernels(command)
     add("--diff", type=Path, nargs=2, metavar=("A.json", "B.json"), help="only compare two maps that were kept")

@@ -68,14 +68,15 @@ def _sweep(options: Namespace) -> int:
         old, new = options.diff
         return sweep.show_difference(old, new, options.json)
     die_with_parent.own_temp_folder()
-    maps = sweep.make_maps(options.host, options.paging, options.cpu, options.host_cpu, options.to)
+    where = (options.host, options.paging, options.cpu, options.host_cpu)
+    maps = sweep.make_maps(*where, options.to, reload_kvm=options.reload_kvm)
     return sweep.show_maps(maps, options.to, options.json)
 
 
 def _try(options: Namespace) -> int:
     from cpuidlab.commands import try_change
 
-    names = ("host", "change", "paging", "profile", "era", "eras", "kernels", "cold", "evidence")
+    names = ("host", "change", "paging", "profile", "era", "eras", "kernels", "cold", "reload_kvm", "evidence")
     return try_change.run(try_change.Trial(**{name: getattr(options, name) for name in names}))
 
 

@@ -30,12 +30,14 @@ SECONDS = 120.0
 _CPU = re.compile(r"[\w.+-]+(,[\w.+-]+(=[\w.+-]+)?)*")
 
 
-def make_maps(hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path) -> tuple[Map, ...]:
+def make_maps(
+    hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path, *, reload_kvm: bool = False
+) -> tuple[Map, ...]:
     """Sweep each host in each paging mode, one after the other; write the maps, the page and the table as they come.
 
     Raises UsageError or LabError where one cannot be swept, after all others have been.
     """
-    variants = plan(hosts, paging).variants
+    variants = plan(hosts, paging, reload_kvm=reload_kvm).variants
     profile = guest(cpu)
     setups = [variant.setup if not host_cpu else _on_cpu(variant.setup, host_cpu) for variant in variants]
     maps: list[Map] = []
@@ -69,6 +71,8 @@ def sweep_one(setup: AnySetup, profile: Profile) -> Map:
         guest = Guest(rig)
         found = guest.sweep(vcpu=0)
         seen = observed(guest)
+    for told in rig.facts().settings:
+        say(f"  .. {told}")
     is_stable = seen.guest is not None and seen.guest.stable
     health = "stable" if is_stable else f"not stable: {'; '.join(guest_lines(seen))}"
     kernel = setup.kernel

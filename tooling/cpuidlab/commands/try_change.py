@@ -21,10 +21,12 @@ from cpuidlab.judge.probed_era import probed_era
 from cpuidlab.judge.unknown import judge_unknown, suspects_of
 from cpuidlab.judge.verdict import Judgement, Verdict, judge
 from cpuidlab.kernels import suites
+from cpuidlab.kernels.host_spec import is_real
 from cpuidlab.kvm import changes, cpuid, field_changes
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import setup
 from cpuidlab.rig.host_machine import HostSetup
+from cpuidlab.rig.real_setup import may_reload
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import open_rig
 
@@ -50,6 +52,7 @@ class Trial:
     eras: str = ""
     kernels: str = ""
     cold: bool = False
+    reload_kvm: bool = False
     evidence: Path | None = None
 
     @property
@@ -57,7 +60,8 @@ class Trial:
         """Return the command that repeats the trial."""
         words = [".venv/bin/cpuidlab", "try"]
         for name, value in vars(self).items():
-            words += [f"--{name}"] if value is True else [f"--{name}", value] if value else []
+            option = f"--{name.replace('_', '-')}"
+            words += [option] if value is True else [option, value] if value else []
         return shlex.join(words)
 
 
@@ -68,7 +72,9 @@ def run(trial: Trial) -> int:
         changes.parse(trial.change)  # before anything is fetched or booted
     if trial.profile not in PROFILES:
         raise UsageError(f"there is no profile '{trial.profile}'; known: {', '.join(PROFILES)}")
-    place = setup(trial.host, trial.paging)
+    if trial.reload_kvm and not is_real(trial.host):
+        raise UsageError(f"--reload-kvm is for real machines (local, ssh://HOST), and {trial.host} is none")
+    place = may_reload(setup(trial.host, trial.paging), trial.reload_kvm)
     prediction = predicted(place.kernel, trial.era, trial.eras)
     _tell("host", f"{place.kernel.label}, {trial.paging}, {place.accel}; guest of profile {trial.profile}")
     origin = suites.origin(place.kernel.suite)
@@ -100,7 +106,11 @@ def _try(trial: Trial, place: HostSetup) -> tuple[Promise, Observation]:
         _tell("host log", *([f"<{line.level}> {line.text}" for line in seen.host_log] or ["nothing"]))
         _tell("CPUID now", *([AFTERWARDS[seen.model]] if seen.model else ["nobody is left to ask"]))
         _tell("guest", *_guest(seen))
-        return promise_of(trial.change, PROFILES[trial.profile], trial.paging), seen
+        promise = promise_of(trial.change, PROFILES[trial.profile], trial.paging)
+    settings = rig.facts().settings
+    if settings:
+        _tell("settings", *settings)
+    return promise, seen
 
 
 def promise_of(change: str, profile: Profile, paging: str) -> Promise:

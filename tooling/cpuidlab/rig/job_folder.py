@@ -17,6 +17,7 @@ from cpuidlab.rig.supervisor import PROGRAM, Supervisor
 BRING_SECONDS = 400.0  # 25 MB, over whatever line leads to the machine
 KERNEL, INITRD, HOOK, READOUT = "vmlinuz", "initrd", "cpuidhook.so", "readout"
 _LOCKS: dict[str, threading.Lock] = {}
+_OWN: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ def job_folder(reach: Reach, qemu: str, cargo: Cargo) -> str:
         folder = os.environ.get(variable)
         if folder is None or not _is_there(reach, folder, deadline):
             folder = os.environ[variable] = _held(reach, qemu, cargo, deadline)
+            _OWN.add(folder)
         return folder
+
+
+def is_shared(folder: str) -> bool:
+    """Tell whether others than this process use that folder: the tests of a job."""
+    return folder not in _OWN
 
 
 def _is_there(reach: Reach, folder: str, deadline: Deadline) -> bool:

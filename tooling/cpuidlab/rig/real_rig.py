@@ -8,9 +8,9 @@ from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
-from cpuidlab.rig.boot import start_guest
+from cpuidlab.rig.boot import run_guest, start_guest
 from cpuidlab.rig.guest_config import Profile
-from cpuidlab.rig.job_folder import job_folder
+from cpuidlab.rig.job_folder import is_shared, job_folder
 from cpuidlab.rig.kvm_module import reload
 from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_setup import RealSetup
@@ -72,8 +72,12 @@ class RealRig(Rig):
         return None
 
     def make_guest_ready(self, profile: Profile) -> None:
-        """Bring the rig from HOST_READY to GUEST_READY, the quicker way."""
+        """Bring the rig from HOST_READY to GUEST_READY, the quicker way; a guest that serves nobody else is booted."""
         host = self.real_host
+        if not is_shared(host.job_folder):
+            start_guest(self, profile)
+            run_guest(self)
+            return
         self._known = SavedGuest(self, profile, host.job_folder, host.facts.paging).make_ready()
 
     def facts(self) -> RigFacts:
