@@ -164,3 +164,15 @@ def test_load_in_a_guest_that_ends_has_failed() -> None:
     rig.qmp.ended = True
     load.finish()
     assert guest.notes == [Note.LOAD_FAILED]
+
+
+def test_nested_state_is_of_amds_form_alone() -> None:
+    rig = FakeRig()
+    loaded: list[int] = []
+    rig.hook.load_l2 = loaded.append  # type: ignore[attr-defined]
+    guest_on(rig).load_nested_state(vcpu=1)
+    assert loaded == [1]
+    rig.hook.models = dict.fromkeys(rig.hook.models, parse("vendor=intel").apply(EPYC))
+    with pytest.raises(UsageError, match="in the form of AMD's SVM, and this is an Intel CPU"):
+        guest_on(rig).load_nested_state(vcpu=1)
+    assert loaded == [1]

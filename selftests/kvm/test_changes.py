@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from cpuidlab.base.errors import UsageError
-from cpuidlab.kvm.changes import CHANGES, VENDORS, known, parse
+from cpuidlab.kvm.changes import CHANGES, VENDORS, known, parse, vendor_of
 from cpuidlab.kvm.cpuid import Entry, diff, find, get_field
 from models import EPYC
 
@@ -63,7 +63,14 @@ def test_vendor_is_told_in_both_leaves() -> None:
         assert entry is not None
         word = b"".join(value.to_bytes(4, "little") for value in (entry.ebx, entry.edx, entry.ecx))
         assert word == VENDORS["intel"]
+    assert vendor_of(changed) == VENDORS["intel"]
     assert parse("vendor=amd").apply(changed) == EPYC
+    assert parse("vendor=other").apply(EPYC) == changed
+    assert parse("vendor=other").apply(changed) == EPYC
+    with pytest.raises(UsageError, match="vendor=intel changes nothing"):
+        parse("vendor=intel").apply(changed)
+    with pytest.raises(UsageError, match="no vendor: leaf 0x0 is missing"):
+        parse("vendor=other").apply(tuple(entry for entry in EPYC if entry.function))
 
 
 def test_joined_changes_are_all_done() -> None:

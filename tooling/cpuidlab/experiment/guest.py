@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from cpuidlab.base.errors import LabError
+from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.experiment import guest_exit, sweep
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import VcpuAnswer
 from cpuidlab.experiment.rig_logs import LogReader
 from cpuidlab.experiment.sweep import Sweep
-from cpuidlab.kvm.changes import NO_CHANGE, Change, parse
+from cpuidlab.kvm.changes import NO_CHANGE, VENDORS, Change, parse, vendor_of
 from cpuidlab.kvm.cpuid import Model, get_field
 from cpuidlab.kvm.hook import Answer, Call
 from cpuidlab.rig.rig import TELL_SECONDS, GuestMark, Rig
@@ -114,7 +114,12 @@ class Guest:
         return swept
 
     def load_nested_state(self, vcpu: int) -> None:
-        """Let a vCPU that has not run be in the midst of a guest of its own. LabError where KVM does not take it."""
+        """Let a vCPU that has not run be in the midst of a guest of its own.
+
+        Raises LabError where KVM does not take it, UsageError on an Intel CPU: the hook makes SVM's nested state alone.
+        """
+        if vendor_of(self.before[vcpu]) == VENDORS["intel"]:
+            raise UsageError("nested state is loaded in the form of AMD's SVM, and this is an Intel CPU")
         self.rig.hook.load_l2(vcpu)
 
     def reports(self, field: str) -> bool:

@@ -93,12 +93,20 @@ def _flip(model: Model, field: str, mask: int) -> Model:
     return with_field(model, field, (get_field(model, field) or 0) ^ mask)
 
 
-def _vendor(value: str) -> _Edit:
-    words = [int.from_bytes(VENDORS[value][at : at + 4], "little") for at in (0, 4, 8)]
+def vendor_of(model: Model) -> bytes:
+    """Return the vendor, as b"AuthenticAMD". Raises UsageError where the model has none."""
+    entry = find(model, 0, 0)
+    if entry is None:
+        raise UsageError("this CPU model has no vendor: leaf 0x0 is missing")
+    return b"".join(word.to_bytes(4, "little") for word in (entry.ebx, entry.edx, entry.ecx))
 
+
+def _vendor(value: str) -> _Edit:
     def edit(model: Model) -> Model:
-        if find(model, 0, 0) is None:
-            raise UsageError("this CPU model has no vendor: leaf 0x0 is missing")
+        other = "amd" if vendor_of(model) == VENDORS["intel"] else "intel"
+        new = other if value == "other" else value
+        words = [int.from_bytes(VENDORS[new][at : at + 4], "little") for at in (0, 4, 8)]
+        vendor_of(model)
         return tuple(
             replace(entry, ebx=words[0], edx=words[1], ecx=words[2]) if entry.function in (0, 0x80000000) else entry
             for entry in model
@@ -163,7 +171,7 @@ CHANGES: dict[str, _Row] = {
     "smap": _off("smap"),
     "la57": _off("la57"),
     "hypervisor": _off("hypervisor"),
-    "vendor": _Row("intel|amd", "the vendor (leaves 0x0 and 0x80000000) becomes {}", _vendor),
+    "vendor": _Row("intel|amd|other", "the vendor (leaves 0x0 and 0x80000000) becomes {}", _vendor),
     "apicid": _Row("", "the top bit of the initial APIC id is flipped", lambda _: lambda m: _flip(m, "apicid", 0x80)),
     "topology": _Row(
         "", "the number of logical processors is changed", lambda _: lambda m: _flip(m, "logical_processors", 8)
