@@ -12,8 +12,8 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.paths import PROJECT
 from cpuidlab.rig import qemu_command, qemu_process
 from cpuidlab.rig.host_machine import Boot
-from cpuidlab.rig.host_qemu import CPU, HostQemu
-from cpuidlab.rig.host_vm import TcgMachine
+from cpuidlab.rig.host_qemu import ACCEL, CPU, HostQemu
+from cpuidlab.rig.host_vm import QemuMachine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,10 +88,10 @@ def lab_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tup
         raise StartError
 
     monkeypatch.setattr(qemu_process, "spawn", spawn)
-    monkeypatch.setattr(qemu_command, "host_qemu", lambda: HostQemu("qemu-of-the-lab", Path("/q")))
+    monkeypatch.setattr(qemu_command, "qemu_for", lambda _: HostQemu("qemu-of-the-lab", Path("/q")))
     (tmp_path / "ram").touch()
     with pytest.raises(StartError):
-        TcgMachine.restore("host", Boot(Path("/k/vmlinuz"), None, "", CPU), tmp_path, Deadline.after(1))
+        QemuMachine.restore("host", Boot(Path("/k/vmlinuz"), None, "", ACCEL, CPU), tmp_path, Deadline.after(1))
     yield started[0], started[1]
 
 

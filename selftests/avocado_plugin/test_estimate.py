@@ -33,7 +33,7 @@ JOB = Outlook(("5.10", "6.1"), ("npt", "shadow"), 30, False, (), (), 0, 0, 12)
 
 @pytest.fixture(autouse=True)
 def _own_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "host_qemu", lambda: None)
+    monkeypatch.setattr(estimate, "qemu_for", lambda _: None)
 
 
 def nothing_is_made(name: str) -> Callable[..., object]:
@@ -48,7 +48,7 @@ def nothing_is_made(name: str) -> Callable[..., object]:
 def kernels_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All kernels are in the cache, no rigs."""
     monkeypatch.setattr(lookup, "known", lambda base, own=True: SimpleNamespace(release=f"{base}.0"))
-    monkeypatch.setattr(host_config, "setup", lambda spec, mode: SimpleNamespace(name=f"{spec}-{mode}"))
+    monkeypatch.setattr(host_config, "setup", lambda spec, mode, _: SimpleNamespace(name=f"{spec}-{mode}"))
     monkeypatch.setattr(estimate, "host_snapshot", nothing_is_made("host"))
     monkeypatch.setattr(estimate, "guest_snapshot", nothing_is_made("guest"))
     for kind in ("kbuild", "headers"):
@@ -105,7 +105,7 @@ def test_what_the_plan_will_refuse_is_refused(hosts: str, paging: str) -> None:
 
 @pytest.mark.usefixtures("kernels_there")
 def test_a_qemu_that_is_to_be_fetched_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "host_qemu", lambda: artifacts.made(FETCHED, "bookworm", {}, lambda _: None))
+    monkeypatch.setattr(estimate, "qemu_for", lambda _: artifacts.made(FETCHED, "bookworm", {}, lambda _: None))
     assert outlook("5.10", "npt", 10).megabytes == FETCHED_MB
     artifacts.made(FETCHED, "bookworm", {}, lambda _: None)
     assert outlook("5.10", "npt", 10).megabytes == 0

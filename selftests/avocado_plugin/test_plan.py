@@ -34,7 +34,7 @@ def test_a_host_named_twice_is_tested_once() -> None:
 
 
 def test_two_kernels_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "setup", lambda spec, paging: fake_setup("5.10+x", paging, digest=spec))
+    monkeypatch.setattr(plan, "setup", lambda spec, paging, _: fake_setup("5.10+x", paging, digest=spec))
     with pytest.raises(UsageError, match=r"hosts 5.10\+/a/x.patch and 5.10\+/b/x.patch would both show as 5.10\+x"):
         plan.plan("5.10+/a/x.patch,5.10+/b/x.patch", "npt")
 
@@ -79,7 +79,7 @@ def test_bad_options_are_refused_before_any_kernel_is_fetched(
 
 
 def test_a_release_that_is_no_version_is_told_before_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    def odd(spec: str, paging: str) -> Any:
+    def odd(spec: str, paging: str, _: str) -> Any:
         one = fake_setup("5.10", paging)
         one.kernel.version = one.kernel.release = "next-20261101"
         return one
@@ -93,7 +93,7 @@ def test_a_release_that_is_no_version_is_told_before_the_job(monkeypatch: pytest
 def test_the_header_says_who_predicts_and_where_a_kernel_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "eras.toml").write_text('[releases]\n"5.10.0*" = "warn"\n')
 
-    def own(spec: str, paging: str) -> Any:
+    def own(spec: str, paging: str, _: str) -> Any:
         one = fake_setup("5.10", paging)
         one.kernel.spec = spec
         return one
@@ -111,8 +111,8 @@ def test_the_header_says_which_suite_of_the_users_a_kernel_is_from(
     (tmp_path / "kernels.toml").write_text('[[suites]]\nname = "own"\nmirror = "http://m.example/x"\nseries = ["6.1"]')
     suites.use(str(tmp_path / "kernels.toml"))
 
-    def from_own(spec: str, paging: str) -> Any:
-        made = fake_setup(spec, paging)
+    def from_own(spec: str, paging: str, accel: str) -> Any:
+        made = fake_setup(spec, paging, accel)
         made.kernel.suite = {"6.1": "own"}.get(spec, "trixie")
         return made
 
@@ -127,7 +127,7 @@ def test_the_header_says_what_a_real_machine_is(monkeypatch: pytest.MonkeyPatch)
         **(dict.fromkeys(names, "") | {"module": "kvm_amd", "paging": "npt", "qemu_version": "QEMU 9"})
     )
 
-    def mixed(spec: str, paging: str) -> Any:
+    def mixed(spec: str, paging: str, _: str) -> Any:
         nested = fake_setup("6.1", paging)
         if spec != "local":
             return nested
@@ -150,6 +150,31 @@ def test_the_header_says_what_a_real_machine_is(monkeypatch: pytest.MonkeyPatch)
     assert both["rigs"] == "frozen once, thawed for every test; guests on real machines: restored for 1 test"
     assert "settings" not in results.header(plan.plan("local,6.1", "npt"), 1.0, 0)
     assert {"carrier", "emulator", "machines"} <= both.keys()
+
+
+def test_the_accelerator_is_tried_before_all_else_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(plan, "check_accel", tried.append)
+    made = plan.plan("5.10", "npt,ept", accel="kvm")
+    assert (made.accel, tried) == ("kvm", ["kvm"])
+    assert [variant.name for variant in made.variants] == ["5.10-npt-kvm", "5.10-ept-kvm"]
+    head = results.header(made, 1.0, 0)
+    assert head["accelerator"] == "kvm"
+    assert head["carrier"].endswith(f" on this machine with {results.cpu_model()}")
+    assert " with " not in results.header(plan.plan("5.10", "npt"), 1.0, 0)["carrier"]
+
+
+def test_an_accelerator_that_this_machine_cannot_do_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise UnsupportedError("--accel kvm: no")
+
+    monkeypatch.setattr(plan, "check_accel", refuse)
+    with pytest.raises(UsageError, match="--accel kvm: no"):
+        plan.plan("5.10", "npt", accel="kvm")
+    with pytest.raises(UsageError, match="--accel kvm is for nested hosts, and --hosts names none"):
+        plan.plan("local", "npt", accel="kvm")
+    with pytest.raises(UsageError, match="unknown paging mode 'ept'"):
+        plan.plan("5.10", "ept")
 
 
 def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +205,7 @@ def test_the_first_host_is_ready_and_a_host_in_trouble_stops_no_other(monkeypatc
 
 
 def test_all_hosts_go_on_without_a_kernel_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def setup(spec: str, paging: str) -> Any:
+    def setup(spec: str, paging: str, _: str) -> Any:
         if spec == "6.1":
             raise LabError("no mirror")
         return fake_setup(spec, paging)
@@ -201,7 +226,7 @@ def test_all_hosts_go_on_without_a_kernel_that_cannot_be_had(monkeypatch: pytest
 def test_a_paging_mode_that_this_machine_cannot_do_is_left_out_unless_it_alone_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def setup(spec: str, paging: str) -> Any:
+    def setup(spec: str, paging: str, _: str) -> Any:
         if paging == "shadow":
             raise UnsupportedError("this QEMU cannot")
         return fake_setup(spec, paging)

@@ -41,13 +41,13 @@ class Lab:
         self.fails: dict[str, Exception] = {}
         self.opened_with: tuple[object, ...] = ()
 
-    def setup(self, host: str, paging: str) -> Any:
+    def setup(self, host: str, paging: str, accel: str) -> Any:
         if "setup" in self.fails:
             raise self.fails["setup"]
         kernel = SimpleNamespace(
             spec=host, label=host, digest="d1", release=self.version.partition("-")[0], version=self.version
         )
-        return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg", boots_guests=False)
+        return SimpleNamespace(kernel=kernel, paging=paging, accel=accel, boots_guests=False)
 
     def open_rig(self, _: object, *words: object) -> AbstractContextManager[FakeRig]:
         if "open_rig" in self.fails:
@@ -130,6 +130,12 @@ def test_a_table_of_suites_that_the_user_names_is_in_the_rerun(lab: Lab, monkeyp
     monkeypatch.setenv("CPUIDLAB_KERNELS", "/home/me/kernels.toml")
     lab.run(narrow)
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --kernels /home/me/kernels.toml\n"
+
+
+def test_another_accelerator_is_handed_on_and_is_in_the_rerun(lab: Lab) -> None:
+    lab.run(narrow, accel="kvm")
+    assert lab.cell.accel == "kvm"
+    assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --accel kvm\n"
 
 
 def test_an_era_that_the_user_names_is_told_and_is_in_the_rerun(lab: Lab) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import IO
 
 import pytest
-from cpuidlab.base.errors import LabError
+from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.commands import doctor, doctor_kvm
 from cpuidlab.commands.doctor_kvm import Emulation
 from cpuidlab.rig import host_qemu
@@ -111,11 +111,42 @@ def test_without_a_kernel_the_bios_is_tried_and_that_is_said(tmp_path: Path, mon
     assert "Linux was not tried" in trial.story
 
 
+@pytest.mark.parametrize(
+    ("kernel", "answer", "found", "mend"),
+    [
+        ("6.1", None, "use --accel kvm instead of emulation", ""),
+        ("6.1", UnsupportedError("kvm_amd does not load"), "kvm_amd does not load; not needed", "as told"),
+        ("6.1", LabError("disk full"), "disk full; not needed", "as told"),
+        (None, None, "not tried: kernel 6.1 is not here yet", "make smoke"),
+    ],
+)
+def test_nesting_is_tried_and_recommended_where_it_works(
+    kernel: str | None, answer: Exception | None, found: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_accel(accel: str) -> None:
+        assert (accel, kernel) == ("kvm", "6.1")
+        if answer:
+            raise answer
+
+    monkeypatch.setattr("cpuidlab.kernels.lookup.known", lambda _: kernel)
+    monkeypatch.setattr("cpuidlab.rig.host_config.check_accel", check_accel)
+    monkeypatch.setattr(doctor, "_allow_nesting", lambda: "as told")
+    check = doctor._nesting(doctor.Check("kvm", True, False, "a Linux guest boots on it"))
+    assert (check.ok, check.required, check.mend) == (not mend, False, mend)
+    assert found in check.found
+
+
+def test_nesting_is_not_tried_where_no_guest_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpuidlab.rig.host_config.check_accel", lambda _: pytest.fail("it was tried"))
+    check = doctor._nesting(doctor.Check("kvm", False, False, "no /dev/kvm"))
+    assert (check.ok, check.found.partition(":")[0]) == (False, "not tried")
+
+
 def test_a_trial_is_kept_until_qemu_or_the_kernel_changes(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_qemu(tmp_path, monkeypatch, f"echo once >>{tmp_path}/runs; echo Unable to mount root fs")
-    monkeypatch.setattr(doctor_kvm, "_device_age", lambda: "1")
+    monkeypatch.setattr(doctor_kvm, "_device", lambda: "1")
     kernel, memory = tmp_path / "vmlinuz", cache / "doctor" / "kvm-trial.json"
 
     def runs_after(emulation: Emulation, kernel: Path) -> int:

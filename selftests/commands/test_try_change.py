@@ -29,7 +29,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What a trial finds."""
     found = SimpleNamespace(rig=FakeRig(), version="5.10.262-1", probes=0, asked=[])
 
-    def setup(host: str, paging: str) -> Any:
+    def setup(host: str, paging: str, _: str) -> Any:
         release = found.version.partition("-")[0]
         kernel = SimpleNamespace(spec=host, label=host, release=release, version=found.version, suite="")
         return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg", boots_guests=False)

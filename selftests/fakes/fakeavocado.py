@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace as Space
 from cpuidlab.avocado_plugin import estimate, plan, results
 from cpuidlab.base.errors import LabError
-def setup(spec, paging):
+def setup(spec, paging, accel):
     kernel = Space(spec=spec, label=spec, release=spec + ".0", version="5.10", suite="", digest=spec)
     name = spec + "-" + paging
     return Space(kernel=kernel, paging=paging, name=name, accel="tcg", guest_kernel=kernel, identity=name, boot=name)
@@ -40,8 +40,8 @@ def prepare(job, real=plan.prepare):
         os.kill(os.getpid(), 15)
     return real(job)
 plan.setup, plan.prepare = setup, prepare
-estimate.rigs_to_make, estimate.host_qemu = lambda one: 3, lambda: None
-results.qemu_version = lambda: "QEMU 7"
+estimate.rigs_to_make, estimate.qemu_for = lambda one: 3, lambda accel: None
+results.qemu_version = lambda accel: "QEMU 7"
 plan.host_snapshot, plan.guest_snapshot, plan.probe = freeze, lambda *_: None, lambda *_: None
 from avocado.core.main import main
 sys.exit(main())

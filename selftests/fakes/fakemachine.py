@@ -96,7 +96,7 @@ class FakeLab:
         self.closed_to: set[str] = set()  # "host" or "guest": it lets nobody in
         base = folder / "base-initrd"
         base.write_bytes(b"base" * 4096)
-        boot = Boot(Path("/k"), None, "", "cpu")
+        boot = Boot(Path("/k"), None, "", "tcg", "cpu")
         self.setup: Any = SimpleNamespace(
             name="6.1-npt", inputs={"kernel": "k"}, base=base, machine=self, boot=boot, restored=boot, keys=None
         )

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 
-def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
+def fake_setup(spec: str, paging: str, accel: str = "tcg", *, digest: str = "") -> Any:
     label = {"newest": "7.3"}.get(spec, spec)
     version = label.partition("+")[0]
     kernel = SimpleNamespace(
@@ -14,8 +14,8 @@ def fake_setup(spec: str, paging: str, digest: str = "") -> Any:
     return SimpleNamespace(
         kernel=kernel,
         paging=paging,
-        name=f"{label}-{paging}",
-        accel="tcg",
+        name=f"{label}-{paging}" if accel == "tcg" else f"{label}-{paging}-{accel}",
+        accel=accel,
         guest_kernel=guest,
         boot=None,
         boots_guests=False,

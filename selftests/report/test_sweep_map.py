@@ -20,7 +20,6 @@ from cpuidlab.report import sweep_map, sweep_page
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import described, difference, names, outcomes, summary
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.host_qemu import CPU
 from cpuidlab.rig.rig import GuestStart, RigFacts
 from models import EPYC
 
@@ -216,10 +215,10 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
     guest = SimpleNamespace(stable=stable, troubles=("oops",))
     seen = SimpleNamespace(guest=guest, fate=SimpleNamespace(alive=True, how=None))
 
-    def setup(host: str, paging: str) -> SimpleNamespace:
+    def setup(host: str, paging: str, accel: str) -> SimpleNamespace:
         version = f"{host.partition('+')[0]}.9"
         kernel = SimpleNamespace(spec=host, label=host, version=version, release=version, digest=host)
-        return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel="tcg", cpu=CPU)
+        return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel=accel)
 
     def open_rig(one: Any, stage: str, profile: object, deadline: object) -> FakeRig:
         if lost and one.name in lost:
@@ -251,6 +250,13 @@ def test_all_hosts_in_both_modes(
     assert f"5.10 npt (5.10.9, tcg): {TAKES}" in said
     assert cli.main(["sweep", "--diff", str(folder / names[0]), str(folder / names[1])]) == 0
     assert capsys.readouterr().out == "no difference\n"
+
+
+def test_a_map_under_kvm_is_named_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_vm(monkeypatch)
+    monkeypatch.setattr("cpuidlab.avocado_plugin.plan.check_accel", lambda _: None)
+    assert cli.main(["sweep", "--host", "5.10", "--paging", "npt", "--accel", "kvm", "--to", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "5.10-npt-kvm.json").read_text())["accel"] == "kvm"
 
 
 def test_plain_data_and_another_cpu(

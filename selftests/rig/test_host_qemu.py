@@ -81,6 +81,13 @@ def test_the_fetched_one_runs_with_its_own_libraries_modules_and_firmware(monkey
     ]  # fmt: skip
 
 
+def test_under_kvm_the_machines_own_carries_hosts_untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials(monkeypatch, READ_MISSED)
+    asked = archive(monkeypatch)
+    assert (host_qemu.qemu_for("kvm").program, asked) == (QEMU, [])
+    assert host_qemu.qemu_for("tcg").origin
+
+
 def test_a_look_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     trials(monkeypatch, READ_MISSED)
     asked = archive(monkeypatch)

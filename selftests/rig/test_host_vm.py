@@ -13,12 +13,12 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig import host_vm, qemu_process
 from cpuidlab.rig.host_machine import Boot
-from cpuidlab.rig.host_qemu import CPU
-from cpuidlab.rig.host_vm import TcgMachine
+from cpuidlab.rig.host_qemu import ACCEL, CPU
+from cpuidlab.rig.host_vm import QemuMachine
 from cpuidlab.rig.snapshots import RESTORABLE
 from fakeqmp import FakeQmp, No, Refused
 
-BOOT = Boot(Path("/k"), Path("/i"), "console=ttyS0", CPU)
+BOOT = Boot(Path("/k"), Path("/i"), "console=ttyS0", ACCEL, CPU)
 PAGE = b"page" * 1024
 QUIET = "TCP[HOST_FORWARD]  9   127.0.0.1 4242  10.0.2.15 22\r\n"
 
@@ -74,7 +74,7 @@ def soon() -> Deadline:
 
 
 def test_a_cold_machine_boots_with_memory_that_can_be_saved(qemu: FakeQemu) -> None:
-    machine = TcgMachine.start("host", BOOT, soon())
+    machine = QemuMachine.start("host", BOOT, soon())
     assert (qemu.option("-kernel"), qemu.option("-initrd"), qemu.option("-append")) == ("/k", "/i", "console=ttyS0")
     assert "share=on" in qemu.option("-object")
     assert "-incoming" not in qemu.command
@@ -83,7 +83,7 @@ def test_a_cold_machine_boots_with_memory_that_can_be_saved(qemu: FakeQemu) -> N
 
 
 def test_a_restored_machine_shares_the_saved_memory(qemu: FakeQemu, saved: Path) -> None:
-    machine = TcgMachine.restore("host", BOOT, saved, soon())
+    machine = QemuMachine.restore("host", BOOT, saved, soon())
     assert "share=off" in qemu.option("-object")
     assert "-initrd" not in qemu.command and qemu.option("-incoming") == "defer"
     assert os.path.sameopenfile(qemu.memory, machine._memory.fileno())
@@ -95,7 +95,7 @@ def test_a_restored_machine_shares_the_saved_memory(qemu: FakeQemu, saved: Path)
 
 
 def test_a_restored_copy_has_memory_of_its_own(qemu: FakeQemu, saved: Path) -> None:
-    machine = TcgMachine.restore_copy("host", BOOT, saved, soon())
+    machine = QemuMachine.restore_copy("host", BOOT, saved, soon())
     assert "share=on" in qemu.option("-object")
     assert os.pread(qemu.memory, 9999, 0) == PAGE
     os.pwrite(qemu.memory, b"PAGE", 0)
@@ -104,7 +104,7 @@ def test_a_restored_copy_has_memory_of_its_own(qemu: FakeQemu, saved: Path) -> N
     machine.stop()
 
 
-@pytest.mark.parametrize("restore", [TcgMachine.restore, TcgMachine.restore_copy])
+@pytest.mark.parametrize("restore", [QemuMachine.restore, QemuMachine.restore_copy])
 def test_a_snapshot_that_is_not_whole(restore: Any, qemu: FakeQemu, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         restore("host", BOOT, tmp_path / "gone", soon())
@@ -124,7 +124,7 @@ def test_a_state_that_cannot_be_loaded_ends_qemu(
 ) -> None:
     qemu.answers |= answers
     with pytest.raises(kind, match=told) as error:
-        TcgMachine.restore("host", BOOT, saved, soon())
+        QemuMachine.restore("host", BOOT, saved, soon())
     assert type(error.value) is kind
     assert qemu.processes[0].poll() is not None
     assert "exit code: -9" in error.value.evidence and "qemu: a warning" in error.value.evidence
@@ -134,13 +134,13 @@ def test_a_state_that_cannot_be_loaded_ends_qemu(
 def test_a_qemu_that_ends_at_once(qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeQmp, "run", lambda self: self._stream.close())
     with pytest.raises(LostVMError, match="QMP greeting") as error:
-        TcgMachine.start("host", BOOT, soon())
+        QemuMachine.start("host", BOOT, soon())
     assert qemu.processes[0].poll() is not None
     assert "qemu: a warning" in error.value.evidence
 
 
 def test_saving_stops_the_machine_meanwhile(qemu: FakeQemu, tmp_path: Path) -> None:
-    machine = TcgMachine.start("host", BOOT, soon())
+    machine = QemuMachine.start("host", BOOT, soon())
     os.ftruncate(qemu.memory, 1 << 20)
     os.pwrite(qemu.memory, PAGE, 1 << 19)
     machine.snapshot(tmp_path / "stage", soon())
@@ -153,7 +153,7 @@ def test_saving_stops_the_machine_meanwhile(qemu: FakeQemu, tmp_path: Path) -> N
 
 def test_no_machine_is_saved_with_an_open_connection(qemu: FakeQemu, tmp_path: Path) -> None:
     qemu.answers["human-monitor-command"] = "TCP[ESTABLISHED] 9 127.0.0.1 4242 10.0.2.15 22\r\n"
-    machine = TcgMachine.start("host", BOOT, soon())
+    machine = QemuMachine.start("host", BOOT, soon())
     with pytest.raises(LabError, match="in vain for the host's connections to end"):
         machine.snapshot(tmp_path / "stage", Deadline.after(0.1))
     assert not (tmp_path / "stage").exists()
@@ -162,7 +162,7 @@ def test_no_machine_is_saved_with_an_open_connection(qemu: FakeQemu, tmp_path: P
 
 
 def test_the_forwarded_port_is_qemus(qemu: FakeQemu) -> None:
-    machine = TcgMachine.start("host", BOOT, soon())
+    machine = QemuMachine.start("host", BOOT, soon())
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         qemu.qmp.answers["human-monitor-command"] = QUIET.replace("4242", str(port))
@@ -175,7 +175,7 @@ def test_the_forwarded_port_is_qemus(qemu: FakeQemu) -> None:
 
 
 def test_a_machine_that_ended_by_itself(qemu: FakeQemu) -> None:
-    machine = TcgMachine.start("host", BOOT, soon())
+    machine = QemuMachine.start("host", BOOT, soon())
     machine.watch()
     qemu.processes[0].kill()
     qemu.processes[0].wait()
@@ -185,7 +185,7 @@ def test_a_machine_that_ended_by_itself(qemu: FakeQemu) -> None:
 
 
 def test_what_stands_above_a_panics_stacks_is_evidence(qemu: FakeQemu) -> None:
-    machine = TcgMachine.start("host 6.1-npt", BOOT, soon())
+    machine = QemuMachine.start("host 6.1-npt", BOOT, soon())
     lines = ["[   18.1] Oops: general protection fault", *["[   18.2]  ? do_syscall_64+0xbc/0x800"] * 120]
     os.write(qemu.console, "\r\n".join([*lines, "[   18.3] Kernel panic - not syncing: Oops"]).encode())
     with pytest.raises(LostVMError, match="the host's console says: Kernel panic - not syncing: Oops") as lost:
@@ -195,7 +195,7 @@ def test_what_stands_above_a_panics_stacks_is_evidence(qemu: FakeQemu) -> None:
 
 
 def test_a_snapshot_is_in_use_until_its_qemu_ends(qemu: FakeQemu, saved: Path) -> None:
-    machine = TcgMachine.restore("host", BOOT, saved, soon())
+    machine = QemuMachine.restore("host", BOOT, saved, soon())
     os.close(qemu.memory)
     qemu.memory = os.dup(0)
     assert not artifacts.drop(saved)

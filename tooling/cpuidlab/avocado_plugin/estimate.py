@@ -23,7 +23,7 @@ from cpuidlab.rig import host_config
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.guest_module import HEADERS
 from cpuidlab.rig.host_config import AnySetup
-from cpuidlab.rig.host_qemu import FETCHED_MB, host_qemu
+from cpuidlab.rig.host_qemu import ACCEL, FETCHED_MB, qemu_for
 from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
@@ -92,11 +92,11 @@ class Outlook:
         return ", ".join(parts) or ("nothing" if not self.cold else "nothing; every test boots a host of its own")
 
 
-def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
+def outlook(hosts: str, paging: str, tests: int, cold: bool = False, accel: str = ACCEL) -> Outlook:
     """Return what `avocado run` with these options will do; UsageError or LabError where the plan will fail as well."""
     specs = all_hosts.expand(host_spec.split_hosts(hosts))
     pagings = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
-    if not (specs and pagings and set(pagings) <= set(plan.pagings_of(specs))):
+    if not (specs and pagings and set(pagings) <= set(plan.pagings_of(specs, accel))):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]
     bases = dict.fromkeys(spec.base for spec in parsed if spec.base)
@@ -105,16 +105,16 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False) -> Outlook:
     missing = [base for base, kernel in kernels.items() if kernel is None]
     lacking = tuple(dict.fromkeys([*missing, *([] if guest else [GUEST_KERNEL])]))
     patched = [spec for spec in parsed if spec.patch]
-    unbuilt = [spec for spec in patched if kernels[spec.base] is None or not _is_built(spec.text, pagings[0])]
+    unbuilt = [spec for spec in patched if kernels[spec.base] is None or not _is_built(spec.text, pagings[0], accel)]
     sources = tuple(base for base in dict.fromkeys(spec.base for spec in unbuilt) if not _holds(TREES, kernels[base]))
     headers = not _holds(HEADERS, guest)
-    qemu = not _is_there(host_qemu)
+    qemu = not _is_there(partial(qemu_for, accel))
     lists = {row.suite.name: row for base in lacking for row in _rows(base)}
     return Outlook(
         hosts=specs, pagings=pagings, tests=tests, cold=cold, kernels=lacking, sources=sources, patched=len(unbuilt),
         megabytes=len(lacking) * KERNEL_MB + len(sources) * (SOURCE_MB + HEADERS_MB) + headers * HEADERS_MB
         + qemu * FETCHED_MB + sum(map(_list_mb, lists.values())),
-        rigs=0 if cold else sum(_rigs_at(spec, mode) for spec in specs for mode in pagings),
+        rigs=0 if cold else sum(_rigs_at(spec, mode, accel) for spec in specs for mode in pagings),
     )  # fmt: skip
 
 
@@ -172,8 +172,8 @@ def _holds(kind: Kind, kernel: Kernel | None) -> bool:
     return any(label_of(folder) == kernel.release for folder in folders)
 
 
-def _is_built(spec: str, mode: str) -> bool:
-    return _is_there(partial(host_config.setup, spec, mode))
+def _is_built(spec: str, mode: str, accel: str) -> bool:
+    return _is_there(partial(host_config.setup, spec, mode, accel))
 
 
 def _is_there(find: Callable[[], object]) -> bool:
@@ -186,13 +186,13 @@ def _is_there(find: Callable[[], object]) -> bool:
     return True
 
 
-def _rigs_at(spec: str, mode: str) -> int:
+def _rigs_at(spec: str, mode: str, accel: str) -> int:
     """Return how many rigs one host needs: all of them where its kernel is not here, or where that is unknown."""
     parsed = host_spec.parse(spec)
     if host_spec.is_real(spec):  # nobody asks the machine for an estimate
         return 0
     if (parsed.base and lookup.known(parsed.base) is None) or lookup.known(GUEST_KERNEL, own=False) is None:
         return RIGS
-    if not _is_built(spec, mode):
+    if not _is_built(spec, mode, accel):
         return RIGS
-    return rigs_to_make(host_config.setup(spec, mode))
+    return rigs_to_make(host_config.setup(spec, mode, accel))

@@ -49,6 +49,7 @@ class Hosts(Varianter):  # type: ignore[misc]  # Avocado has no types
         for variant in self._plan.variants:
             values = {
                 "host": parse(variant.host).absolute, "paging": variant.setup.paging, "cold": self._plan.cold,
+                "accel": self._plan.accel,
                 "era": variant.prediction.named, "eras": self._plan.eras, "kernel": variant.setup.kernel.digest,
                 "reload_kvm": getattr(variant.setup, "reload_kvm", False),
             }  # fmt: skip

@@ -15,10 +15,12 @@ from cpuidlab.judge import eras, prediction
 from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.kernels.host_spec import is_real, parse, split_hosts
 from cpuidlab.report.cell import Place
+from cpuidlab.rig.carrier import KVM, TWO_DIMENSIONAL
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.host_config import PAGINGS, AnySetup, setup
+from cpuidlab.rig.host_config import PAGINGS, AnySetup, check_accel, setup
+from cpuidlab.rig.host_qemu import ACCEL
 from cpuidlab.rig.job_folder import job_folder
-from cpuidlab.rig.real_setup import TWO_DIMENSIONAL, RealSetup, may_reload
+from cpuidlab.rig.real_setup import RealSetup, may_reload
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
 
@@ -45,13 +47,15 @@ class Variant:
 class Plan:
     """All variants of a job, host by host; with `cold` every test boots its own rig.
 
-    `eras` is the user's table of releases and their eras, "" for the default table, which need not exist. `left_out`
-    are hosts of `all` and paging modes that cannot be tested today, each with the reason.
+    `accel` is the accelerator of the nested hosts, `eras` the user's table of releases and their eras, "" for the
+    default table, which need not exist. `left_out` are hosts of `all` and paging modes that cannot be tested today,
+    each with the reason.
     """
 
     variants: tuple[Variant, ...]
     cold: bool
     eras: str = ""
+    accel: str = ACCEL
     left_out: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -65,13 +69,21 @@ class Plan:
 
 
 def plan(
-    hosts: str, paging: str, era: str = "", cold: bool = False, *, table: str = "", reload_kvm: bool = False
+    hosts: str,
+    paging: str,
+    era: str = "",
+    cold: bool = False,
+    *,
+    table: str = "",
+    accel: str = ACCEL,
+    reload_kvm: bool = False,
 ) -> Plan:
     """Return the plan for comma-separated host specs and paging modes; kernels are fetched or built as needed.
 
-    `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`). With
-    `reload_kvm` a real machine's KVM may be loaded anew in the other paging mode. Raises UsageError where the user asks
-    for something that does not exist, LabError where a kernel cannot be had.
+    `era` is NAME for all hosts, or HOST=NAME for one, comma-separated; `table` is a file (see `prediction`); `accel` is
+    the accelerator of nested hosts. With `reload_kvm` a real machine's KVM may be loaded anew in the other paging mode.
+    Raises UsageError where the user asks for something that does not exist or that this machine cannot do, LabError
+    where a kernel cannot be had.
     """
     asked, pagings = split_hosts(hosts), _words(paging)
     for words, option in ((asked, "--hosts"), (pagings, "--paging")):
@@ -80,28 +92,37 @@ def plan(
     for spec in asked:
         if spec != all_hosts.ALL:
             parse(spec)
-    known = pagings_of(asked)
+    known = pagings_of(asked, accel)
     unknown = [mode for mode in pagings if mode not in known]
     if unknown:
         raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {' and '.join(known)}")
     if reload_kvm and not any(is_real(spec) for spec in asked if spec != all_hosts.ALL):
         raise UsageError("--reload-kvm is for real machines (local, ssh://HOST), and --hosts names none")
+    if accel == KVM and all(spec != all_hosts.ALL and is_real(spec) for spec in asked):
+        raise UsageError(f"--accel {accel} is for nested hosts, and --hosts names none")
+    check_accel(accel)
     table = str(Path(table).expanduser().resolve()) if table else ""
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     specs = all_hosts.expand(asked)
-    variants, left_out = _found(asked, specs, pagings, _eras(era, specs), table)
+    variants, left_out = _found(asked, specs, pagings, _eras(era, specs), table, accel=accel)
     variants = tuple(replace(one, setup=may_reload(one.setup, reload_kvm)) for one in variants)
-    return Plan(variants, cold, table, left_out)
+    return Plan(variants, cold, table, accel, left_out)
 
 
-def pagings_of(specs: Sequence[str]) -> tuple[str, ...]:
-    """Return the paging modes that can be asked for; only real machines may have ept."""
-    with_ept = any(is_real(spec) for spec in specs if spec != all_hosts.ALL)
+def pagings_of(specs: Sequence[str], accel: str = ACCEL) -> tuple[str, ...]:
+    """Return the paging modes that can be asked for; only where the hardware's KVM decides may there be ept."""
+    with_ept = accel == KVM or any(is_real(spec) for spec in specs if spec != all_hosts.ALL)
     return tuple(dict.fromkeys([*PAGINGS, *(TWO_DIMENSIONAL if with_ept else ())]))
 
 
 def _found(
-    asked: Sequence[str], specs: Sequence[str], pagings: Sequence[str], chosen: Mapping[str, str], table: str
+    asked: Sequence[str],
+    specs: Sequence[str],
+    pagings: Sequence[str],
+    chosen: Mapping[str, str],
+    table: str,
+    *,
+    accel: str,
 ) -> tuple[tuple[Variant, ...], tuple[tuple[str, str], ...]]:
     """Return the variants, and what is left out with the reason.
 
@@ -119,7 +140,7 @@ def _found(
     for spec in specs:
         for mode in pagings:
             try:
-                place = setup(spec, mode)
+                place = setup(spec, mode, accel)
                 _add(found, [Variant(place, spec, predicted(place.kernel, chosen[spec], table))])
             except UnsupportedError as error:
                 if is_real(spec):

@@ -127,10 +127,10 @@ def _announce(config: Mapping[str, Any]) -> None:
 
     if config.get("subcommand") != "run" or config.get("run.dry_run.enabled"):
         return
-    hosts, paging, cold = (config[f"cpuidlab.{key}"] for key in ("hosts", "paging", "cold"))
+    hosts, paging, cold, accel = (config[f"cpuidlab.{key}"] for key in ("hosts", "paging", "cold", "accel"))
     known, at_once = speed.read(), config["run.max_parallel_tasks"]
     try:
-        ahead = estimate.outlook(hosts, paging, _tests(config), cold)
+        ahead = estimate.outlook(hosts, paging, _tests(config), cold, accel)
     except (UsageError, LabError):
         return
     say("  -- this job")

@@ -71,7 +71,8 @@ class PromiseRun:
             return Judgement(Verdict.ERROR, str(error))
 
     def _set_up(self) -> tuple[HostSetup, Prediction]:
-        place = may_reload(setup(self._variant.host, self._variant.paging), self._variant.reload_kvm)
+        asked = self._variant
+        place = may_reload(setup(asked.host, asked.paging, asked.accel), asked.reload_kvm)
         self._setup = place
         if self._variant.kernel and self._variant.kernel != place.kernel.digest:
             raise LabError(f"the kernel of {self._variant.host} was built anew while the job ran; run it again")

@@ -17,7 +17,8 @@ from cpuidlab.kernels import host_spec, suites
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.cell import Cell, Place
 from cpuidlab.report.write import UNFINISHED
-from cpuidlab.rig.host_qemu import host_qemu
+from cpuidlab.rig.carrier import KVM, cpu_model
+from cpuidlab.rig.host_qemu import qemu_for
 from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import RigFacts
 
@@ -102,12 +103,12 @@ def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0, rigs: Seq
     real = [setup for setup in setups if isinstance(setup, RealSetup)]
     is_nested = len(real) < len(setups)
     return {
-        **({"carrier": f"{platform.system()} {platform.release()} on this machine"} if is_nested else {}),
+        **({"carrier": _carrier(plan.accel)} if is_nested else {}),
         "hosts": ", ".join(hosts),
         **({"machines": "; ".join(dict.fromkeys(map(_machine, real)))} if real else {}),
         **({"predictions": "; ".join(dict.fromkeys(told for told in named if told))} if any(named) else {}),
         "guest": setups[0].guest_kernel.release,
-        **({"emulator": qemu_version()} if is_nested else {}),
+        **({"emulator": qemu_version(plan.accel)} if is_nested else {}),
         "accelerator": ", ".join(dict.fromkeys(setup.accel for setup in setups)),
         "rigs": _rigs(plan.cold, is_nested, rigs),
         **_changed(rigs),
@@ -123,6 +124,12 @@ def real_rigs(cells: Sequence[Cell], plan: Plan, folder: Path) -> list[RigFacts]
     """What the tests on real machines have told of their rigs; `folder` is the job's."""
     real = [cell for cell in cells if isinstance(plan.at((cell.host, cell.paging)), RealSetup)]
     return [facts for cell in real if (facts := rig_file.read(folder / cell.evidence))]
+
+
+def _carrier(accel: str) -> str:
+    """Say what carries the nested hosts: this machine's kernel and, where its KVM runs them, its CPU."""
+    on = f" with {cpu_model()}" if accel == KVM else ""
+    return f"{platform.system()} {platform.release()} on this machine{on}"
 
 
 def _rigs(cold: bool, nested: bool, real: Sequence[RigFacts]) -> str:
@@ -150,10 +157,10 @@ def _host(kernel: Kernel) -> str:
     return f"{kernel.label} is {kernel.release}{f' from {origin}' if origin else ''}"
 
 
-def qemu_version() -> str:
+def qemu_version(accel: str) -> str:
     """The first line of what the QEMU that carries nested hosts says of itself, and where that QEMU comes from."""
     try:
-        return host_qemu().version
+        return qemu_for(accel).version
     except (LabError, UsageError) as error:
         return f"unknown: {error}"
 

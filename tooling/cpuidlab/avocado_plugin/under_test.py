@@ -7,8 +7,9 @@ from pathlib import Path
 from cpuidlab.judge.expectations import Promise
 from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.kernels import suites
+from cpuidlab.rig.carrier import TWO_DIMENSIONAL
 from cpuidlab.rig.host_machine import HostSetup
-from cpuidlab.rig.real_setup import TWO_DIMENSIONAL
+from cpuidlab.rig.host_qemu import ACCEL
 from cpuidlab.rig.rig import Stage
 
 
@@ -16,8 +17,9 @@ from cpuidlab.rig.rig import Stage
 class RunVariant:
     """One host in one paging mode, as a job names it to the process of a test; "" is what a job does not say.
 
-    `era` is what the user named with --era, `eras` the user's table. `kernel` is the digest of the kernel that the job
-    began with. With `reload_kvm` a real machine's KVM may be loaded anew in that paging mode.
+    `accel` is the accelerator of a nested host, `era` what the user named with --era, `eras` the user's table.
+    `kernel` is the digest of the kernel that the job began with. With `reload_kvm` a real machine's KVM may be loaded
+    anew in that paging mode.
     """
 
     host: str = "5.10"
@@ -26,6 +28,7 @@ class RunVariant:
     era: str = ""
     eras: str = ""
     kernel: str = ""
+    accel: str = ACCEL
     reload_kvm: bool = False
 
     def prediction(self, place: HostSetup) -> Prediction:
@@ -72,6 +75,7 @@ class CaseName:
         """The command that runs just this test in just this variant."""
         test = f"{self.file.parent.name}/{self.file.name}:{self.test_class}.{self.method}"
         words = [".venv/bin/avocado", "run", test, "--hosts", variant.host, "--paging", variant.paging]
+        words += ["--accel", variant.accel] if variant.accel != ACCEL else []
         words += ["--era", variant.era] if variant.era else []
         words += ["--eras", variant.eras] if variant.eras else []
         table = suites.named_table()

@@ -8,6 +8,7 @@ from typing import Any
 RELOAD = "load KVM anew on a real machine for the other paging mode, and put it back"
 ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
 SUITES = "a table of suites to add, instead of ~/.config/kvm-cpuid-lab/kernels.toml"
+ACCEL = "what runs a nested host: tcg, QEMU's emulation (the default); or kvm, this machine's own, where it nests"
 STAGES = ("host_ready", "guest_held", "guest_ready")  # rig.Stage, which takes long to import
 Parser = argparse.ArgumentParser
 
@@ -61,6 +62,7 @@ def _try(command: Parser) -> None:
     add("--host", metavar="HOST", required=True, help="such as 5.10, 5.10+warning, tree:DIR, rpm:FILE,FILE")
     add("--change", metavar="CHANGE", default="", help="such as maxphyaddr=32; without it the same CPUID is set again")
     add("--paging", default="npt", help="npt (the default) or shadow")
+    add("--accel", default="tcg", help=ACCEL)
     add("--profile", default="small", help="the guest: small (the default) or highmem")
     add("--era", default="", help="judge by this era instead of the predicted one")
     add("--eras", metavar="FILE", default="", help=ERAS)
@@ -80,6 +82,7 @@ def _shell(command: Parser) -> None:
     add("--host", default="newest", metavar="HOST", help="such as 7.3, 5.10+warning, tree:DIR, deb:FILE,FILE (newest)")
     add("--paging", default="npt", help="npt (the default) or shadow")
     _add_kernels(command)
+    add("--accel", default="tcg", help=ACCEL)
     add("--guest", action="store_true", help="in the guest on that host")
     add("--stage", choices=STAGES, help="of the rig; guest_ready: a shell on the host while the guest runs")
     add("--put", action="append", default=[], metavar="FILE[:TARGET]", help="copy there, before COMMAND")
@@ -92,6 +95,7 @@ def _sweep(command: Parser) -> None:
     add = command.add_argument
     add("--host", default="", metavar="HOST[,...]", help="the hosts to sweep; all: every usable series")
     add("--paging", default="npt,shadow", help="npt, shadow or both (both)")
+    add("--accel", default="tcg", help=ACCEL)
     add("--cpu", default="", metavar="MODEL", help="another CPU for the guest, as QEMU's -cpu takes it")
     add("--host-cpu", default="", metavar="MODEL", help="another CPU for the nested host: EPYC,pku=on,la57=on")
     add("--reload-kvm", action="store_true", help=RELOAD)

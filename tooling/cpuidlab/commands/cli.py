@@ -69,14 +69,14 @@ def _sweep(options: Namespace) -> int:
         return sweep.show_difference(old, new, options.json)
     die_with_parent.own_temp_folder()
     where = (options.host, options.paging, options.cpu, options.host_cpu)
-    maps = sweep.make_maps(*where, options.to, reload_kvm=options.reload_kvm)
+    maps = sweep.make_maps(*where, options.to, accel=options.accel, reload_kvm=options.reload_kvm)
     return sweep.show_maps(maps, options.to, options.json)
 
 
 def _try(options: Namespace) -> int:
     from cpuidlab.commands import try_change
 
-    names = ("host", "change", "paging", "profile", "era", "eras", "kernels", "cold", "reload_kvm", "evidence")
+    names = ("host", "change", "paging", "accel", "profile", "era", "eras", "kernels", "cold", "reload_kvm", "evidence")
     return try_change.run(try_change.Trial(**{name: getattr(options, name) for name in names}))
 
 

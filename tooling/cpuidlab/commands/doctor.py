@@ -43,8 +43,9 @@ def diagnose() -> Iterator[Check]:
     yield _qemu(emulation)
     yield _tcg_svm(emulation)
     yield _host_qemu(emulation)
-    yield _kvm(emulation)
-    yield _nesting()
+    kvm = _kvm(emulation)
+    yield kvm
+    yield _nesting(kvm)
     yield _memory()
     yield _cores()
     yield from _cache()
@@ -145,15 +146,31 @@ def _kvm(emulation: doctor_kvm.Emulation) -> Check:
     return Check("kvm", trial.runs, False, f"/dev/kvm: {trial.story}{'' if trial.runs else f'; {FALLBACK}'}")
 
 
-def _nesting() -> Check:
+def _nesting(kvm: Check) -> Check:
+    """Try whether nested hosts run on this machine's KVM; on hardware a few seconds, and once after each boot."""
+    from cpuidlab.kernels.lookup import known  # noqa: PLC0415
+    from cpuidlab.rig.carrier import KVM  # noqa: PLC0415
+    from cpuidlab.rig.host_config import check_accel  # noqa: PLC0415
+    from cpuidlab.rig.real_setup import GUEST_KERNEL  # noqa: PLC0415
+
+    if not kvm.ok:
+        return Check("nesting", False, False, f"not tried: no guest runs on this machine's KVM; {FALLBACK}")
+    try:
+        if known(GUEST_KERNEL) is None:
+            return Check("nesting", False, False, f"not tried: kernel {GUEST_KERNEL} is not here yet", "make smoke")
+        check_accel(KVM)
+    except (LabError, UsageError, OSError, RuntimeError) as error:  # RuntimeError: no HOME, see _cache
+        return Check("nesting", False, False, f"{error}; {FALLBACK}", _allow_nesting())
+    return Check("nesting", True, False, "nested hosts run on this machine's KVM: use --accel kvm instead of emulation")
+
+
+def _allow_nesting() -> str:
+    """Return the command that switches nesting on; "" where KVM's module says that it is on."""
     for module in ("kvm_intel", "kvm_amd"):
         switch = Path(f"/sys/module/{module}/parameters/nested")
-        if switch.exists():
-            on = switch.read_text().strip() in {"1", "Y"}
-            mend = "" if on else f"sudo modprobe -r {module} && sudo modprobe {module} nested=1"
-            return Check("nesting", on, False, f"{module} nested={'on' if on else 'off'}", mend)
-    found = "no kvm_intel or kvm_amd loaded" if {"svm", "vmx"} & _cpu_flags() else "this CPU shows no SVM and no VMX"
-    return Check("nesting", False, False, f"{found}; {FALLBACK}")
+        if switch.exists() and switch.read_text().strip() not in {"1", "Y"}:
+            return f"sudo modprobe -r {module} && sudo modprobe {module} nested=1"
+    return ""
 
 
 def _cpu_flags() -> set[str]:

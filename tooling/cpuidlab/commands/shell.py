@@ -19,7 +19,7 @@ from cpuidlab.commands.file_copy import Get, Put
 from cpuidlab.commands.terminal import Terminal
 from cpuidlab.kernels.host_spec import is_real
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.host_config import Setup, setup
+from cpuidlab.rig.host_config import Setup, check_accel, setup
 from cpuidlab.rig.nested_rig import NestedRig
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import restorable
@@ -51,17 +51,18 @@ def main(options: argparse.Namespace) -> int:
     die_with(os.getppid())
     if request.keep:
         own_temp_folder()
-    place = _nested(options.host, options.paging)
+    place = _nested(options.host, options.paging, options.accel)
     line = _line(request, f"{place.name} {'guest' if request.guest else 'host'}")
     snapshot = restorable(place, stage, PROFILE)  # what is booted and saved for the first time has its own deadlines
     with NestedRig.restore(place, snapshot, Deadline.after(START_SECONDS)) as rig:
         return _inside(rig, request, line)
 
 
-def _nested(host: str, paging: str) -> Setup:
+def _nested(host: str, paging: str, accel: str) -> Setup:
     if is_real(host):
         raise UsageError(f"--host {host}: a shell is for nested hosts; log in to a real machine with ssh")
-    return cast(Setup, setup(host, paging))  # of a nested host
+    check_accel(accel)
+    return cast(Setup, setup(host, paging, accel))  # of a nested host
 
 
 def _stage(options: argparse.Namespace) -> Stage:

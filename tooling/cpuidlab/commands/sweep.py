@@ -20,7 +20,7 @@ from cpuidlab.report.observation_lines import guest_lines
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import AnySetup, Setup
-from cpuidlab.rig.host_qemu import CPU, SVM
+from cpuidlab.rig.host_qemu import ACCEL
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import guest_snapshot, open_rig
 
@@ -31,13 +31,13 @@ _CPU = re.compile(r"[\w.+-]+(,[\w.+-]+(=[\w.+-]+)?)*")
 
 
 def make_maps(
-    hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path, *, reload_kvm: bool = False
+    hosts: str, paging: str, cpu: str, host_cpu: str, folder: Path, *, accel: str = ACCEL, reload_kvm: bool = False
 ) -> tuple[Map, ...]:
     """Sweep each host in each paging mode, one after the other; write the maps, the page and the table as they come.
 
     Raises UsageError or LabError where one cannot be swept, after all others have been.
     """
-    variants = plan(hosts, paging, reload_kvm=reload_kvm).variants
+    variants = plan(hosts, paging, accel=accel, reload_kvm=reload_kvm).variants
     profile = guest(cpu)
     setups = [variant.setup if not host_cpu else _on_cpu(variant.setup, host_cpu) for variant in variants]
     maps: list[Map] = []
@@ -76,7 +76,7 @@ def sweep_one(setup: AnySetup, profile: Profile) -> Map:
     is_stable = seen.guest is not None and seen.guest.stable
     health = "stable" if is_stable else f"not stable: {'; '.join(guest_lines(seen))}"
     kernel = setup.kernel
-    on = f" on {setup.cpu}" if isinstance(setup, Setup) and setup.cpu != CPU else ""
+    on = f" on {setup.carrier.cpu}" if isinstance(setup, Setup) and setup.carrier.model else ""
     return Map(kernel.label, kernel.release, setup.paging, setup.accel, f"{profile.cpu}{on}", health, found)
 
 
@@ -89,12 +89,7 @@ def _on_cpu(setup: AnySetup, cpu: str) -> Setup:
     """Return the setup on another CPU of the nested host; UsageError for a real machine, whose CPU is what it is."""
     if not isinstance(setup, Setup):
         raise UsageError(f"--host-cpu is for nested hosts, and {setup.kernel.label} is a real machine")
-    return replace(setup, cpu=carrier_cpu(cpu))
-
-
-def carrier_cpu(cpu: str) -> str:
-    """Another CPU for the nested host to run on, with SVM added."""
-    return f"{_model('--host-cpu', cpu)},{SVM}"
+    return replace(setup, carrier=setup.carrier.on_cpu(_model("--host-cpu", cpu)))
 
 
 def _model(option: str, cpu: str) -> str:
@@ -104,9 +99,10 @@ def _model(option: str, cpu: str) -> str:
 
 
 def file_name(one: Map) -> str:
-    """The file of one map, such as `6.12-npt.json`."""
+    """The file of one map, such as `6.12-npt.json`; the accelerator is named where it is not QEMU's emulation."""
+    accel = "" if one.accel == ACCEL else f"-{one.accel.partition(' ')[0]}"
     cpu = "" if one.cpu == PROFILES[PROFILE].cpu else f"-{one.cpu}"
-    return re.sub(r"[^\w.+=,-]", "_", f"{one.host}-{one.paging}{cpu}.json")
+    return re.sub(r"[^\w.+=,-]", "_", f"{one.host}-{one.paging}{accel}{cpu}.json")
 
 
 def story_of(one: Map) -> str:

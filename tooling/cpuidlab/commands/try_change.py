@@ -24,8 +24,9 @@ from cpuidlab.kernels import suites
 from cpuidlab.kernels.host_spec import is_real
 from cpuidlab.kvm import changes, cpuid, field_changes
 from cpuidlab.rig.guest_config import PROFILES, Profile
-from cpuidlab.rig.host_config import setup
+from cpuidlab.rig.host_config import check_accel, setup
 from cpuidlab.rig.host_machine import HostSetup
+from cpuidlab.rig.host_qemu import ACCEL
 from cpuidlab.rig.real_setup import may_reload
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import open_rig
@@ -47,6 +48,7 @@ class Trial:
     host: str
     change: str = ""
     paging: str = "npt"
+    accel: str = ACCEL
     profile: str = "small"
     era: str = ""
     eras: str = ""
@@ -59,7 +61,8 @@ class Trial:
     def command(self) -> str:
         """Return the command that repeats the trial."""
         words = [".venv/bin/cpuidlab", "try"]
-        for name, value in vars(self).items():
+        given = {name: value for name, value in vars(self).items() if (name, value) != ("accel", ACCEL)}
+        for name, value in given.items():
             option = f"--{name.replace('_', '-')}"
             words += [option] if value is True else [option, value] if value else []
         return shlex.join(words)
@@ -74,7 +77,8 @@ def run(trial: Trial) -> int:
         raise UsageError(f"there is no profile '{trial.profile}'; known: {', '.join(PROFILES)}")
     if trial.reload_kvm and not is_real(trial.host):
         raise UsageError(f"--reload-kvm is for real machines (local, ssh://HOST), and {trial.host} is none")
-    place = may_reload(setup(trial.host, trial.paging), trial.reload_kvm)
+    check_accel(trial.accel)
+    place = may_reload(setup(trial.host, trial.paging, trial.accel), trial.reload_kvm)
     prediction = predicted(place.kernel, trial.era, trial.eras)
     _tell("host", f"{place.kernel.label}, {trial.paging}, {place.accel}; guest of profile {trial.profile}")
     origin = suites.origin(place.kernel.suite)

@@ -6,43 +6,43 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cpuidlab.base.artifacts import key_of
-from cpuidlab.base.errors import UsageError
 from cpuidlab.kernels.host_spec import is_real, parse
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
-from cpuidlab.rig import images
+from cpuidlab.rig import images, nesting
+from cpuidlab.rig.carrier import TCG, Carrier, carrier
 from cpuidlab.rig.guest_config import QUICK_WORDS
 from cpuidlab.rig.host_machine import Boot, HostMachine
-from cpuidlab.rig.host_qemu import ACCEL, CPU
-from cpuidlab.rig.host_vm import TcgMachine
+from cpuidlab.rig.host_qemu import ACCEL
+from cpuidlab.rig.host_vm import QemuMachine
 from cpuidlab.rig.keys import Keys, lab_keys
 from cpuidlab.rig.qemu_command import qemu_identity
 from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup, real_setup
 
-PAGINGS = {"npt": "1", "shadow": "0"}
+PAGINGS = ("npt", "shadow")  # of a nested host under TCG
 # init_on_free: freed pages are zero, so a snapshot is small
 WORDS = f"console=ttyS0 quiet oops=panic panic=-1 init_on_free=1 {QUICK_WORDS}"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One nested host: its kernel, its paging mode ("npt" or "shadow") and the CPU that QEMU emulates for it."""
+    """One nested host: its kernel, its paging mode ("npt", "ept" or "shadow"), and what carries it."""
 
     kernel: Kernel
     paging: str
     guest_kernel: Kernel
     keys: Keys
-    cpu: str = CPU
+    carrier: Carrier = TCG
 
     @property
     def name(self) -> str:
-        """The host's name in messages and in the cache, such as `5.10+warning-npt`."""
-        return f"{self.kernel.label}-{self.paging}"
+        """The host's name in messages and in the cache, such as `5.10+warning-npt` or `6.1-npt-kvm`."""
+        return f"{self.kernel.label}-{self.paging}{self.carrier.suffix}"
 
     @property
     def accel(self) -> str:
         """The accelerator of the machine that carries the host."""
-        return ACCEL
+        return self.carrier.name
 
     @property
     def boots_guests(self) -> bool:
@@ -52,13 +52,13 @@ class Setup:
     @property
     def machine(self) -> type[HostMachine]:
         """The kind of machine that carries the host."""
-        return TcgMachine
+        return QemuMachine
 
     @property
     def identity(self) -> str:
         """Changes with the kernels, the keys and QEMU. Makes no image, unlike `inputs`."""
         kernels = {"kernel": self.kernel.digest, "guest": self.guest_kernel.digest, "paging": self.paging}
-        return key_of({**kernels, "keys": self.keys.digest, "machine": qemu_identity(self.cpu)})
+        return key_of({**kernels, "keys": self.keys.digest, "machine": self._machine})
 
     @cached_property
     def base(self) -> Path:
@@ -68,7 +68,7 @@ class Setup:
     @property
     def words(self) -> str:
         """The host's kernel command line."""
-        return f"{WORDS} kvm_amd.npt={PAGINGS[self.paging]}"
+        return f"{WORDS} {self.carrier.paging_word(self.paging)}"
 
     @property
     def boot(self) -> Boot:
@@ -78,7 +78,12 @@ class Setup:
     @property
     def restored(self) -> Boot:
         """The same for a host that is restored and reads no initramfs."""
-        return Boot(self.kernel.vmlinuz, None, self.words, self.cpu)
+        return Boot(self.kernel.vmlinuz, None, self.words, self.carrier.accel, self.carrier.cpu)
+
+    @property
+    def _machine(self) -> str:
+        """What a saved host depends on beside what it boots: QEMU and, under KVM, this machine's CPU and kernel."""
+        return f"{qemu_identity(self.carrier.accel, self.carrier.cpu)} {self.carrier.saved_by}".rstrip()
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -87,7 +92,7 @@ class Setup:
             "kernel": self.kernel.digest,
             "initrd": key_of(images.made_of("host", self.kernel, self.base)),
             "words": self.words,
-            "machine": qemu_identity(self.cpu),
+            "machine": self._machine,
         }
 
 
@@ -95,14 +100,29 @@ AnySetup: TypeAlias = Setup | RealSetup
 
 
 @cache
-def setup(host: str, paging: str) -> AnySetup:
-    """Return the setup for a host spec and a paging mode.
+def setup(host: str, paging: str, accel: str = ACCEL) -> AnySetup:
+    """Return the setup for a host spec, a paging mode and the accelerator of nested hosts; a real machine has none.
 
-    Raises UsageError where there is no such kernel or paging mode, UnsupportedError where this machine's QEMU, or the
-    real machine that the spec names, cannot do that, LabError where a kernel cannot be fetched or built.
+    Whether KVM nests here is not tried: `check_accel` does that, once for a job.
+    Raises UsageError where there is no such kernel, paging mode or accelerator, UnsupportedError where this machine's
+    QEMU or KVM, or the real machine that the spec names, cannot do that, LabError where a kernel cannot be fetched or
+    built.
     """
     if is_real(host):
         return real_setup(parse(host), paging)
-    if paging not in PAGINGS:
-        raise UsageError(f"unknown paging mode '{paging}'; there are {' and '.join(PAGINGS)}")
-    return Setup(resolve(host), paging, resolve(GUEST_KERNEL, own=False), lab_keys())
+    carries = carrier(accel)
+    guests = resolve(GUEST_KERNEL, own=False)
+    return Setup(resolve(host), carries.paging(paging), guests, lab_keys(), carries)
+
+
+def check_accel(accel: str) -> None:
+    """Raise UnsupportedError where no nested host runs under the accelerator here; no other is taken instead.
+
+    A host of the guests' kernel is booted to find out. Raises UsageError for an unknown accelerator.
+    """
+    carries = carrier(accel)
+    if accel == ACCEL:
+        return
+    kernel = resolve(GUEST_KERNEL, own=False)
+    trial = Setup(kernel, carries.two_dimensional, kernel, lab_keys(), carries)
+    nesting.check(trial.name, trial.identity, lambda: trial.boot)

@@ -13,7 +13,7 @@ from cpuidlab.rig.ssh import Stream
 
 @dataclass(frozen=True)
 class Boot:
-    """What a nested host boots: kernel and initramfs as files, the kernel's command line, and the CPU in QEMU's words.
+    """What a nested host boots: kernel and initramfs as files, the kernel's command line; accelerator and CPU for QEMU.
 
     `initrd` is None for a host that is only restored: it does not read its initramfs again.
     """
@@ -21,6 +21,7 @@ class Boot:
     kernel: Path
     initrd: Path | None
     words: str
+    accel: str
     cpu: str
 
 

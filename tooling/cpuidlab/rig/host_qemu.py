@@ -20,7 +20,7 @@ from cpuidlab.kernels import aptfetch, suites
 from cpuidlab.rig.compiled import compiled
 
 QEMU = "qemu-system-x86_64"
-ACCEL = "tcg"
+ACCEL = "tcg"  # of a nested host, where the user names no other
 SVM = "svm=on,npt=on"
 CPU = f"EPYC,{SVM}"  # of a nested host
 
@@ -58,10 +58,7 @@ def host_qemu() -> HostQemu:
 
     Raises UsageError where QEMU is not installed, LabError where a trial does not run or the other cannot be fetched.
     """
-    program = shutil.which(QEMU)
-    if program is None:
-        raise not_installed()
-    own = HostQemu(QEMU, Path(program))
+    own = own_qemu()
     if sees_cr3_reads(own.program):
         return own
     folder = made(FETCHED, SUITE, {"packages": " ".join(PACKAGES), "launcher": _LAUNCHER.read_text()}, _fetch)
@@ -69,6 +66,19 @@ def host_qemu() -> HostQemu:
     if not sees_cr3_reads(fetched.program):
         raise LabError(f"{fetched.version}: it does not intercept a guest's reads of CR3 either")
     return fetched
+
+
+def own_qemu() -> HostQemu:
+    """Return this machine's own QEMU. Raises UsageError where QEMU is not installed."""
+    program = shutil.which(QEMU)
+    if program is None:
+        raise not_installed()
+    return HostQemu(QEMU, Path(program))
+
+
+def qemu_for(accel: str) -> HostQemu:
+    """Return the QEMU that carries nested hosts under that accelerator; the trial is about TCG alone."""
+    return host_qemu() if accel == ACCEL else own_qemu()
 
 
 def not_installed() -> UsageError:

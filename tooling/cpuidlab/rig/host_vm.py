@@ -1,4 +1,4 @@
-"""A nested host under QEMU's TCG, which emulates AMD SVM with nested paging on any machine."""
+"""A nested host under QEMU: emulated on any machine, or run by this machine's own KVM."""
 
 import fcntl
 import os
@@ -25,8 +25,8 @@ REST_SHARE = 0.2  # of a processor: what two idle kernels take
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 
 
-class TcgMachine:
-    """The HostMachine of a nested host under TCG."""
+class QemuMachine:
+    """The HostMachine of a nested host under QEMU."""
 
     def __init__(self, name: str, qemu: QemuProcess, qmp: Qmp, memory: IO[bytes]) -> None:
         """Take over a QEMU that runs. `start`, `restore` and `restore_copy` make a machine."""

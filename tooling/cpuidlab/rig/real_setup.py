@@ -21,6 +21,7 @@ from cpuidlab.kernels.host_spec import HostSpec
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
 from cpuidlab.rig import images
+from cpuidlab.rig.carrier import TWO_DIMENSIONAL
 from cpuidlab.rig.compiled import compiled
 from cpuidlab.rig.job_folder import Cargo
 from cpuidlab.rig.keys import Keys, lab_keys
@@ -31,7 +32,6 @@ T = TypeVar("T")
 PACKED = Kind("packed", cost=5)  # a guest's image as it is brought to a real machine
 ASK_SECONDS = 30.0
 GUEST_KERNEL = "6.1"
-TWO_DIMENSIONAL = ("npt", "ept")  # one promise: the hardware walks by the host's rules
 
 
 @dataclass(frozen=True)
