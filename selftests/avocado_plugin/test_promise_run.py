@@ -11,7 +11,7 @@ from cpuidlab.avocado_plugin import promise_run
 from cpuidlab.avocado_plugin.cell_file import read_cell
 from cpuidlab.avocado_plugin.promise_run import PromiseRun
 from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import Probe, from_json
 from cpuidlab.judge.discrepancies import Expectation
@@ -130,6 +130,12 @@ def test_a_table_of_suites_that_the_user_names_is_in_the_rerun(lab: Lab, monkeyp
     monkeypatch.setenv("CPUIDLAB_KERNELS", "/home/me/kernels.toml")
     lab.run(narrow)
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --kernels /home/me/kernels.toml\n"
+
+
+def test_where_no_guest_can_be_asked_the_prediction_decides(lab: Lab) -> None:
+    lab.probe = UnsupportedError("no Linux guest boots there")
+    assert lab.run(narrow).verdict is Verdict.PASS
+    assert (lab.cell.predicted, lab.cell.probed) == ("silent", "")
 
 
 def test_another_accelerator_is_handed_on_and_is_in_the_rerun(lab: Lab) -> None:

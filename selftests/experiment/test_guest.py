@@ -2,7 +2,7 @@
 
 import pytest
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, LostVMError, UsageError
+from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError, UsageError
 from cpuidlab.experiment.guest import Course, Guest
 from cpuidlab.experiment.load import Load
 from cpuidlab.experiment.note import Note
@@ -176,3 +176,12 @@ def test_nested_state_is_of_amds_form_alone() -> None:
     with pytest.raises(UsageError, match="in the form of AMD's SVM, and this is an Intel CPU"):
         guest_on(rig).load_nested_state(vcpu=1)
     assert loaded == [1]
+
+
+def test_a_guest_that_cannot_boot_there_is_not_let_boot() -> None:
+    rig = FakeRig()
+    guest = guest_on(rig)
+    rig.no_linux = "no Linux guest boots there"
+    with pytest.raises(UnsupportedError, match="no Linux guest boots there"):
+        guest.let_boot()
+    assert guest.course is Course.RUNS_ON

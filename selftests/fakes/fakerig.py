@@ -212,7 +212,7 @@ class FakeRig:
         self.qmp.ended = True
         self.texts |= {"qemu-exit": f"{exit_code}\n", "qemu-stderr": stderr}
 
-    log_refused = ""
+    log_refused = no_linux = ""
 
     def write_setting(self, path: str, value: str) -> None:
         self.log.append(f"{path} becomes {value}")

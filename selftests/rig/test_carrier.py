@@ -86,6 +86,11 @@ def test_a_machine_without_kvm_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         carrier.carrier(KVM)
 
 
+def test_a_kvm_of_another_kind_does_not_nest(under_kvm: Carries) -> None:
+    with pytest.raises(UnsupportedError, match="--accel kvm: this machine runs kvm_pvm, in which no KVM of a host"):
+        under_kvm("kvm_pvm")
+
+
 def test_an_unknown_accelerator_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown accelerator 'hvf'; there are tcg and kvm"):
         carrier.carrier("hvf")

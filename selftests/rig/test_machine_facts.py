@@ -32,7 +32,13 @@ def _ask(reach: Reach) -> object:
 
 @pytest.mark.parametrize(
     ("module", "parameter", "paging"),
-    [("kvm_amd", "1", "npt"), ("kvm_amd", "0", "shadow"), ("kvm_intel", "Y", "ept"), ("kvm_intel", "N", "shadow")],
+    [
+        ("kvm_amd", "1", "npt"),
+        ("kvm_amd", "0", "shadow"),
+        ("kvm_intel", "Y", "ept"),
+        ("kvm_intel", "N", "shadow"),
+        ("kvm_pvm", "", "shadow"),
+    ],
 )
 def test_paging_mode(module: str, parameter: str, paging: str) -> None:
     facts = ask(_machine(module=module, paging=parameter), Deadline.after(10))

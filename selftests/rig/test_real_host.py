@@ -14,11 +14,11 @@ from cpuidlab.base.paths import GUESTS, TOOLING
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.kvm.warning import WARNING_LINES
 from cpuidlab.rig import real_rig, real_setup
-from cpuidlab.rig.guest_config import OLD_RNG, RNG
+from cpuidlab.rig.guest_config import OLD_RNG, PROFILES, RNG, Profile
 from cpuidlab.rig.machine_facts import MachineFacts
 from cpuidlab.rig.reach import Reach
 from cpuidlab.rig.real_host import RealHost
-from cpuidlab.rig.real_rig import RealRig, open_real_rig
+from cpuidlab.rig.real_rig import MachineTrial, RealRig, machine_trial, open_real_rig
 from cpuidlab.rig.real_setup import RealSetup, may_reload
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.saved_guest import Known
@@ -200,10 +200,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(real_rig, "job_folder", lambda *_: "/job")
         monkeypatch.setattr(RealHost, "start", lambda *_: host)
         monkeypatch.setattr(real_rig, "reload", reloads)
+        monkeypatch.setattr(real_rig, "machine_trial", lambda _: MachineTrial("", ""))
         setup: Any = SimpleNamespace(
             mismatch="", reach=None, cargo=None, paging=paging, reload_kvm=may, facts=facts(boot="b1")
         )
-        return open_real_rig(setup, Stage.HOST_READY, None, 10.0)  # type: ignore[arg-type]
+        return open_real_rig(setup, Stage.HOST_READY, PROFILES["small"], 10.0)
 
     return open_it
 
@@ -263,3 +264,87 @@ def test_a_test_takes_the_facts_that_its_job_was_told(monkeypatch: pytest.Monkey
     assert first == second == facts(release="6.1") and len(asked) == 1
     real_setup._facts(Reach("lab2"))
     assert len(asked) == 2
+
+
+class TriedRig:
+    """A rig for the trial, whose QEMU has said `said`."""
+
+    def __init__(self, said: str) -> None:
+        self._said = said
+
+    def files(self) -> dict[str, str]:
+        return {"qemu-stderr": self._said}
+
+    def __enter__(self) -> "TriedRig":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing runs."""
+
+
+INTERNAL = "KVM internal error. Suberror: 1\nemulation failure\nEAX=0\n"
+REFUSED = "error: failed to set MSR 0x10a to 0x69\n"
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Call with what QEMU says at each start; "" boots. Returns the trial's result and the CPUs."""
+
+    def run(*says: str) -> tuple[MachineTrial, list[str]]:
+        left, cpus = list(says), list[str]()
+
+        def start(rig: TriedRig, profile: Profile) -> None:
+            cpus.append(profile.cpu)
+            if rig.files()["qemu-stderr"]:
+                raise LabError("QMP broke off")
+
+        monkeypatch.setattr(real_rig, "_open", lambda *_: TriedRig(left.pop(0)))
+        monkeypatch.setattr(real_rig, "start_guest", start)
+        monkeypatch.setattr(real_rig, "run_guest", lambda _: None)
+        setup: Any = SimpleNamespace(name="local-shadow", identity=" ".join(says), facts=facts(name="local"))
+        found = machine_trial(setup)
+        assert machine_trial(setup) == found and left == []  # it is tried once
+        return found, cpus
+
+    return run
+
+
+CPU = PROFILES["small"].cpu
+
+
+def test_where_linux_boots_nothing_is_left_out(tried: Any) -> None:
+    assert tried("") == (MachineTrial("", ""), [CPU])
+
+
+def test_a_register_that_kvm_refuses_is_left_out_of_the_guests_cpu(tried: Any) -> None:
+    without = f"{CPU},arch-capabilities=off"
+    assert tried(REFUSED, "") == (MachineTrial(",arch-capabilities=off", ""), [CPU, without])
+    assert MachineTrial(",arch-capabilities=off", "").on(PROFILES["highmem"]).cpu == without
+
+
+def test_where_kvm_gives_linux_up_the_reason_is_kept(tried: Any) -> None:
+    found, _ = tried(REFUSED, INTERNAL)
+    why = "KVM internal error. Suberror: 1 emulation failure"
+    assert found.no_linux == f"vCPUs run on local, and no Linux guest boots there: {why}"
+
+
+@pytest.mark.parametrize("says", [("qemu: oops\n",), (REFUSED, REFUSED)])
+def test_any_other_failure_is_the_labs(tried: Any, says: tuple[str, ...]) -> None:
+    with pytest.raises(LabError, match="QMP broke off"):
+        tried(*says)
+
+
+def test_what_needs_no_linux_runs_where_none_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Stage] = []
+
+    def _open(_: object, stage: Stage, *__: object) -> Any:
+        opened.append(stage)
+        return SimpleNamespace(no_linux="")
+
+    monkeypatch.setattr(real_rig, "_open", _open)
+    monkeypatch.setattr(real_rig, "machine_trial", lambda _: MachineTrial("", "no Linux"))
+    setup: Any = SimpleNamespace(mismatch="")
+    assert open_real_rig(setup, Stage.GUEST_HELD, PROFILES["small"], 1.0).no_linux == "no Linux"
+    with pytest.raises(UnsupportedError, match="no Linux"):
+        open_real_rig(setup, Stage.GUEST_READY, PROFILES["small"], 1.0)
+    assert opened == [Stage.GUEST_HELD]

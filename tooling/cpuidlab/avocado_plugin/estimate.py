@@ -20,6 +20,7 @@ from cpuidlab.kernels.suite_table import SuiteRow
 from cpuidlab.kernels.suites import groups_for
 from cpuidlab.kernels.version import series_of
 from cpuidlab.rig import host_config
+from cpuidlab.rig.carrier import carrier
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.guest_module import HEADERS
 from cpuidlab.rig.host_config import AnySetup
@@ -96,6 +97,7 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False, accel: str 
     """Return what `avocado run` with these options will do; UsageError or LabError where the plan will fail as well."""
     specs = all_hosts.expand(host_spec.split_hosts(hosts))
     pagings = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
+    carrier(accel)
     if not (specs and pagings and set(pagings) <= set(plan.pagings_of(specs, accel))):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]

@@ -20,6 +20,7 @@ from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import PAGINGS, AnySetup, check_accel, setup
 from cpuidlab.rig.host_qemu import ACCEL
 from cpuidlab.rig.job_folder import job_folder
+from cpuidlab.rig.real_rig import machine_trial
 from cpuidlab.rig.real_setup import RealSetup, may_reload
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
@@ -187,6 +188,8 @@ def _works(setup: AnySetup, cold: bool) -> Iterator[Work]:
     """Yield what must be made for one host in one paging mode, in this order."""
     if isinstance(setup, RealSetup):
         yield lambda: job_folder(setup.reach, setup.facts.qemu, setup.cargo)
+        if setup.paging == setup.facts.paging:
+            yield partial(machine_trial, setup)
         return
     if cold:
         yield lambda: setup.boot

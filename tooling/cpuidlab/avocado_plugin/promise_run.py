@@ -12,7 +12,7 @@ from cpuidlab.experiment import evidence
 from cpuidlab.experiment.ask_kernel import probe
 from cpuidlab.experiment.facts import Facts, facts_of
 from cpuidlab.experiment.guest import Guest
-from cpuidlab.experiment.observation import Observation, to_json
+from cpuidlab.experiment.observation import Observation, Probe, to_json
 from cpuidlab.experiment.observe import Look, look_last
 from cpuidlab.judge.eras import Era
 from cpuidlab.judge.prediction import Prediction
@@ -32,6 +32,14 @@ COLD_SECONDS = 240.0
 
 class LackError(Exception):
     """This CPU model or this machine lacks what a test needs."""
+
+
+def _probed(place: HostSetup) -> Probe | None:
+    """Ask the kernel by a running guest; None where no Linux guest boots on the machine."""
+    try:
+        return probe(place)
+    except UnsupportedError:
+        return None
 
 
 class PromiseRun:
@@ -110,7 +118,7 @@ class PromiseRun:
 
     def _judge(self, place: HostSetup, prediction: Prediction, observation: Observation) -> Judgement:
         can_probe = not (self._variant.cold or observation.log_refused)
-        shown = probe(place) if can_probe else None
+        shown = _probed(place) if can_probe else None
         self._probed = probed_era(shown, prediction.era) if shown else None
         promise = self._stated.in_paging(self._variant.paging)
         words = {"promise": self._test.text, "rerun": self._rerun}

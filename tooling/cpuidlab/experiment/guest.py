@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.experiment import guest_exit, sweep
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import VcpuAnswer
@@ -163,7 +163,12 @@ class Guest:
             raise
 
     def let_boot(self) -> None:
-        """Let the guest boot when it runs next: its uptime begins anew, and its login may take as long as a boot."""
+        """Let the guest boot when it runs next: its uptime begins anew, and its login may take as long as a boot.
+
+        Raises UnsupportedError where no Linux guest boots on this host.
+        """
+        if self.rig.no_linux:
+            raise UnsupportedError(self.rig.no_linux)
         self.course = Course.BOOTS
         self.restarted |= set(self.vcpus)
 

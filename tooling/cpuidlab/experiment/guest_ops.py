@@ -69,12 +69,12 @@ def run_first_vcpu_only(guest: Guest) -> None:
 
     SeaBIOS wakes every CPU once, long before a kernel does. Raises LabError where it was quicker than we are.
     """
+    guest.let_boot()
     guest.resume()
     guest.rig.wait("vCPU 0 to run", lambda: guest.rig.hook.list()[0].has_run or None)
     guest.stop()
     if any(vcpu.has_run for vcpu in guest.rig.hook.list()[1:]):
         raise LabError("the firmware has woken the other vCPUs before the VM could be stopped; run it again")
-    guest.let_boot()
 
 
 def bring_up(guest: Guest, cpu: int) -> None:

@@ -83,6 +83,8 @@ def carrier(accel: str) -> Carrier:
         facts = ask(Reach("this machine"), Deadline.after(ASK_SECONDS))
     except UnsupportedError as error:
         raise UnsupportedError(f"--accel {accel}: {error}") from error
+    if facts.module not in NESTS:
+        raise UnsupportedError(f"--accel {accel}: this machine runs {facts.module}, in which no KVM of a host can load")
     # migratable: without what cannot be saved, such as an invariant clock
     return Carrier(KVM, f"host,migratable=on,{NESTS[facts.module]}", facts.module, _saved_by(facts))
 

@@ -30,12 +30,13 @@ p boot "$(cat /proc/sys/kernel/random/boot_id)"
 p user "$(id -un 2>/dev/null || id -u)"
 p kvm "$([ -e /dev/kvm ] && echo there)"
 p kvm_opens "$( (: <>/dev/kvm) 2>/dev/null && echo yes)"
-for module in {" ".join(PAGING_PARAMETER)}; do
-  [ -d /sys/module/$module ] && p module $module
+for path in {" ".join(f"/sys/module/{name}" for name in PAGING_PARAMETER)} /sys/module/kvm_*; do
+  [ -d $path ] || continue
+  p module ${{path##*/}}
   for name in {" ".join(PAGING_PARAMETER.values())}; do
-    file=/sys/module/$module/parameters/$name
-    [ -r $file ] && p paging "$(cat $file)"
+    [ -r $path/parameters/$name ] && p paging "$(cat $path/parameters/$name)"
   done
+  break
 done
 for qemu in {" ".join(QEMUS)}; do command -v $qemu >/dev/null 2>&1 && p qemu "$(command -v $qemu)" && break; done
 p qemu_version "$("$(command -v $qemu)" --version 2>/dev/null | sed -n 1p)"
@@ -47,7 +48,8 @@ p root "$([ "$(id -u)" = 0 ] && echo yes || {{ sudo -n true 2>/dev/null && echo 
 class MachineFacts:
     """A real machine as it was found; empty values are what it does not have.
 
-    `module` is kvm_amd or kvm_intel, `paging` the mode that the module runs with now: npt, ept or shadow. `root` is
+    `module` is kvm_amd, kvm_intel or that of a paravirtual KVM, `paging` the mode that the module runs with now: npt,
+    ept or shadow. `root` is
     "yes", "sudo" (without a password) or empty.
     """
 
@@ -99,7 +101,7 @@ def _lacking(facts: dict[str, str]) -> str:
         (facts.get("machine") == "x86_64", f"it is a {facts.get('machine')} machine, and CPUID is x86's"),
         (facts.get("kvm") == "there", "it has no /dev/kvm: load kvm_amd or kvm_intel, or allow nesting"),
         (facts.get("kvm_opens") == "yes", f"{user} may not open /dev/kvm: sudo usermod -aG kvm {user}"),
-        (bool(facts.get("module")), "neither kvm_amd nor kvm_intel is loaded"),
+        (bool(facts.get("module")), "neither kvm_amd nor kvm_intel is loaded, nor another KVM"),
         (bool(facts.get("qemu")), f"it has no QEMU: none of {', '.join(QEMUS)} is there"),
     )
     return next((text for good, text in checks if not good), "")
@@ -107,4 +109,4 @@ def _lacking(facts: dict[str, str]) -> str:
 
 def _paging(facts: dict[str, str]) -> str:
     on = facts.get("paging") in ("Y", "1")
-    return PAGING_PARAMETER[facts["module"]] if on else "shadow"
+    return PAGING_PARAMETER.get(facts["module"], "shadow") if on else "shadow"

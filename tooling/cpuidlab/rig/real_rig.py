@@ -1,15 +1,20 @@
 """A rig on a real machine. Nothing of the machine is the lab's but the guest, a new one for each test."""
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from cpuidlab.base.artifact_kinds import Kind
+from cpuidlab.base.artifacts import made
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
 from cpuidlab.rig.boot import run_guest, start_guest
-from cpuidlab.rig.guest_config import Profile
+from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.job_folder import is_shared, job_folder
 from cpuidlab.rig.kvm_module import reload
 from cpuidlab.rig.real_host import RealHost
@@ -20,6 +25,11 @@ from cpuidlab.rig.saved_guest import Known, SavedGuest
 TURN_SECONDS = 400.0  # one test at a time on a machine: how long a test waits until the others are done
 CHECK_SECONDS = 20.0  # for the look at the settings after the end
 _KVM_PROCESS = re.compile(r"\bkvm \[(\d+)\]: ")
+TRIALS = Kind("trials", cost=10)
+TRIAL_SECONDS = 240.0  # for one boot of a guest; on hardware about two
+# IA32_ARCH_CAPABILITIES: QEMU sets it for each vCPU that has it, and dies where KVM refuses that.
+MSR_REFUSED, WITHOUT_MSR = "failed to set MSR 0x10a", ",arch-capabilities=off"
+_INTERNAL_ERROR = re.compile(r"KVM internal error[^\n]*\n[^\n]*")  # as QEMU says it, with the line that says which
 WINDOW_SECONDS = 5.0  # DEFAULT_RATELIMIT_INTERVAL (include/linux/ratelimit_types.h)
 
 
@@ -94,6 +104,15 @@ def open_real_rig(setup: RealSetup, stage: Stage, profile: Profile, seconds: flo
     """
     if setup.mismatch:
         raise UnsupportedError(setup.mismatch)
+    known = machine_trial(setup)
+    if stage is Stage.GUEST_READY and known.no_linux:
+        raise UnsupportedError(known.no_linux)
+    rig = _open(setup, stage, known.on(profile), seconds)
+    rig.no_linux = known.no_linux
+    return rig
+
+
+def _open(setup: RealSetup, stage: Stage, profile: Profile, seconds: float) -> RealRig:
     folder = job_folder(setup.reach, setup.facts.qemu, setup.cargo)
     host = RealHost.start(setup.reach, folder, Deadline.after(TURN_SECONDS))
     rig = RealRig(setup, host, Deadline.after(seconds))
@@ -120,3 +139,48 @@ def _reload(setup: RealSetup, rig: RealRig) -> None:
     if not setup.reload_kvm:
         raise UnsupportedError(f"{rig.real_host.name} runs {rig.real_host.facts.paging} paging now, not {setup.paging}")
     reload(rig.real_host, setup.paging, rig.deadline)
+
+
+@dataclass(frozen=True)
+class MachineTrial:
+    """What a real machine's KVM can do: what a guest's CPU leaves out there, and why no Linux boots; "" where it does.
+
+    A paravirtual KVM may run vCPUs and no Linux.
+    """
+
+    left_out: str
+    no_linux: str
+
+    def on(self, profile: Profile) -> Profile:
+        """Return the profile with a CPU that this machine's KVM can make."""
+        return replace(profile, cpu=f"{profile.cpu}{self.left_out}")
+
+
+def machine_trial(setup: RealSetup) -> MachineTrial:
+    """Try once after each boot of a machine whether Linux boots on its KVM. Raises LabError where that is not known."""
+    inputs = {"machine": setup.identity, "qemu": setup.facts.qemu_version}
+    folder = made(TRIALS, setup.name, inputs, lambda new: _try_into(setup, new / "trial.json"))
+    return MachineTrial(**json.loads((folder / "trial.json").read_text()))
+
+
+def _try_into(setup: RealSetup, file: Path) -> None:
+    file.write_text(json.dumps(asdict(_try(setup, ""))) + "\n")
+
+
+def _try(setup: RealSetup, left_out: str) -> MachineTrial:
+    """Boot the smallest guest as a test does; where KVM refuses a register of its CPU, once more without it."""
+    profile = MachineTrial(left_out, "").on(PROFILES["small"])
+    with _open(setup, Stage.HOST_READY, profile, TRIAL_SECONDS) as rig:
+        try:
+            start_guest(rig, profile)
+            run_guest(rig)
+            return MachineTrial(left_out, "")
+        except LabError:
+            said = rig.files()["qemu-stderr"]
+            if left_out or MSR_REFUSED not in said:
+                gave_up = _INTERNAL_ERROR.search(said)
+                if gave_up is None:
+                    raise
+                why = " ".join(gave_up[0].split())
+                return MachineTrial(left_out, f"vCPUs run on {setup.facts.name}, and no Linux guest boots there: {why}")
+    return _try(setup, WITHOUT_MSR)

@@ -112,7 +112,7 @@ def real_setup(spec: HostSpec, paging: str) -> RealSetup:
         raise UsageError(f"{reach.name}: /proc/version tells another release than uname: {facts.version}")
     digest = key_of({"release": facts.release, "version": facts.version, "node": facts.node, "boot": facts.boot})
     kernel = Kernel(spec.text, spec.label, facts.release, banner.version, "", Path(), Path(), digest)
-    mode = PAGING_PARAMETER[facts.module] if paging in TWO_DIMENSIONAL else paging
+    mode = PAGING_PARAMETER.get(facts.module, paging) if paging in TWO_DIMENSIONAL else paging
     return RealSetup(kernel, mode, resolve(GUEST_KERNEL, own=False), lab_keys(), reach, facts)
 
 

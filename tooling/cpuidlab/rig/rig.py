@@ -99,6 +99,7 @@ class Rig(ABC):
         self._hook: Hook | None = None
 
     log_refused = ""  # why the host's kernel log cannot be read
+    no_linux = ""  # why no Linux guest boots on the host, whose KVM runs vCPUs all the same
 
     def facts(self) -> RigFacts:
         """Say, after `close`, what the results tell of the rig. LabError where a changed setting is not back."""
