@@ -219,6 +219,13 @@ def test_of_a_guest_that_only_its_console_speaks_of_that_is_its_health() -> None
     assert look_at(rig).guest == GuestReport(False, ("Oops: 0009 [#1] PREEMPT SMP",))
 
 
+def test_an_oops_over_a_reserved_bit_that_ends_the_health_program_is_the_guests_health() -> None:
+    rig = FakeRig()
+    rig.program = "== uptime\n1.0 1.0\n"
+    rig.texts["guest-console"] = "[   15.6] Bad pagetable: 001d [#1] PREEMPT SMP NOPTI\r\n"
+    assert look_at(rig).guest == GuestReport(False, ("Bad pagetable: 001d [#1] PREEMPT SMP NOPTI",))
+
+
 def test_a_guest_that_nobody_reaches_is_unseen_and_the_rest_is_seen() -> None:
     rig = FakeRig()
     rig.login_fails = NO_LOGIN

@@ -27,7 +27,8 @@ GIVEN_UP = {
 _GIVEN_UP_WORDS = re.compile(
     r"^(?:KVM internal error|KVM: entry failed|error: kvm run failed)[^\r\n]*(?:\r?\nemulation failure)?", re.MULTILINE
 )
-_LAST_WORDS = re.compile(r"\] ((?:BUG: |Kernel panic|#PF: error_code|Oops: )[^\r\n]*)")
+# "Bad pagetable" is how x86 names the oops of a reserved bit (pgtable_bad in arch/x86/mm/fault.c)
+_LAST_WORDS = re.compile(r"\] ((?:BUG: |Kernel panic|#PF: error_code|Oops: |Bad pagetable: )[^\r\n]*)")
 
 
 def is_gone(rig: Rig) -> bool:
