@@ -41,14 +41,19 @@ def deadline() -> Deadline:
 @pytest.fixture
 def supervisor(program: Path, deadline: Deadline) -> Iterator[Supervisor]:
     """A supervisor on this machine; skipped where namespaces are not to be had."""
+    kept = _start(program, deadline)
+    yield kept
+    kept.close()
+
+
+def _start(program: Path, deadline: Deadline) -> Supervisor:
+    """Start a supervisor of a test; the test is skipped where namespaces are not to be had, as in a chroot."""
     try:
-        kept = Supervisor(HERE, program, deadline, LOCK)
+        return Supervisor(HERE, program, deadline, LOCK)
     except LostVMError as error:
         if "does not let us make" in str(error):
             pytest.skip(str(error))
         raise
-    yield kept
-    kept.close()
 
 
 def _await(look: object, deadline: Deadline) -> None:
@@ -165,6 +170,7 @@ def test_the_folder_of_a_job_goes_with_the_lab(program: Path, deadline: Deadline
 
 
 def test_a_test_uses_the_program_of_its_job(program: Path, deadline: Deadline) -> None:
+    _start(program, deadline).close()
     job = Supervisor(HERE, program, deadline)
     test = Supervisor(HERE, job.path("supervisor"), deadline, LOCK)
     assert not Path(test.path("supervisor")).exists()
