@@ -1,6 +1,7 @@
 """Suites of the user's own table, from a signed archive on the loopback: the real apt and gpg read and check it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.paths import cache_dir
 from cpuidlab.commands import cli
 from cpuidlab.kernels import kbuild, lookup, suites
 from cpuidlab.kernels.catalogue import ask_own_suites, catalogue
@@ -81,6 +83,15 @@ def test_a_kernel_is_found_by_series_and_by_point_release(write: Write) -> None:
     assert (by_series.release, by_series.version, by_series.suite) == (RELEASE, VERSION, "vendor")
     assert by_series.digest == by_point.digest
     assert suites.origin("vendor") == f"the suite vendor of {file}"
+
+
+def test_a_kernel_drops_no_kernel_of_another_suite_with_its_release(write: Write) -> None:
+    write()
+    theirs = cache_dir() / f"kernels/{RELEASE}-{'0' * 20}"
+    theirs.mkdir(parents=True)
+    os.utime(theirs, (0, 0))  # as old as it may be
+    lookup.resolve("6.1")
+    assert theirs.is_dir()
 
 
 def test_a_kernel_is_listed_with_its_suite(write: Write, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,12 @@ def newest_series(refresh: bool = False) -> str:
 
 def folder_of(build: Build) -> Path:
     """Return the folder where the build lies in the cache; the folder need not exist yet."""
-    return cache_dir() / KERNELS.name / f"{build.release}-{artifacts.key_of(_inputs(build))}"
+    return cache_dir() / KERNELS.name / f"{_label(build)}-{artifacts.key_of(_inputs(build))}"
+
+
+def _label(build: Build) -> str:
+    """Return the label in the cache. A user's suite has its own: a newer build drops an older one of its label."""
+    return f"{build.release}@{build.suite.name}" if build.suite.table else build.release
 
 
 def _pin(base: str, own: bool = True) -> str:
@@ -110,7 +115,7 @@ def _inputs(build: Build) -> dict[str, str]:
 
 
 def _stored(build: Build) -> Path:
-    return artifacts.made(KERNELS, build.release, _inputs(build), lambda into: _fill(into, build))
+    return artifacts.made(KERNELS, _label(build), _inputs(build), lambda into: _fill(into, build))
 
 
 def _fill(into: Path, build: Build) -> None:
