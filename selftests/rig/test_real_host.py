@@ -290,7 +290,7 @@ REFUSED = "error: failed to set MSR 0x10a to 0x69\n"
 def tried(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call with what QEMU says at each start; "" boots. Returns the trial's result and the CPUs."""
 
-    def run(*says: str) -> tuple[MachineTrial, list[str]]:
+    def run(*says: str, module: str = "kvm_amd") -> tuple[MachineTrial, list[str]]:
         left, cpus = list(says), list[str]()
 
         def start(rig: TriedRig, profile: Profile) -> None:
@@ -301,7 +301,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(real_rig, "_open", lambda *_: TriedRig(left.pop(0)))
         monkeypatch.setattr(real_rig, "start_guest", start)
         monkeypatch.setattr(real_rig, "run_guest", lambda _: None)
-        setup: Any = SimpleNamespace(name="local-shadow", identity=" ".join(says), facts=facts(name="local"))
+        setup: Any = SimpleNamespace(
+            name="local-shadow", identity=" ".join((module, *says)), facts=facts(name="local", module=module)
+        )
         found = machine_trial(setup)
         assert machine_trial(setup) == found and left == []  # it is tried once
         return found, cpus
@@ -332,6 +334,11 @@ def test_where_kvm_gives_linux_up_the_reason_is_kept(tried: Any) -> None:
 def test_any_other_failure_is_the_labs(tried: Any, says: tuple[str, ...]) -> None:
     with pytest.raises(LabError, match="QMP broke off"):
         tried(*says)
+
+
+def test_a_guest_that_stands_still_on_a_paravirtual_kvm_is_no_failure_of_the_lab(tried: Any) -> None:
+    found, _ = tried(REFUSED, "a warning", module="kvm_pvm")
+    assert found.no_linux == "vCPUs run on local, and no Linux guest boots there: kvm_pvm: QMP broke off"
 
 
 def test_what_needs_no_linux_runs_where_none_boots(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import VcpuAnswer
 from cpuidlab.experiment.rig_logs import LogReader
 from cpuidlab.experiment.sweep import Sweep
-from cpuidlab.kvm.changes import NO_CHANGE, VENDORS, Change, parse, vendor_of
+from cpuidlab.kvm.changes import NO_CHANGE, Change, parse
 from cpuidlab.kvm.cpuid import Model, get_field
 from cpuidlab.kvm.hook import Answer, Call
 from cpuidlab.rig.rig import TELL_SECONDS, GuestMark, Rig
@@ -116,10 +116,10 @@ class Guest:
     def load_nested_state(self, vcpu: int) -> None:
         """Let a vCPU that has not run be in the midst of a guest of its own.
 
-        Raises LabError where KVM does not take it, UsageError on an Intel CPU: the hook makes SVM's nested state alone.
+        Raises LabError where KVM does not take it, UsageError on a CPU without SVM: the hook knows no other form.
         """
-        if vendor_of(self.before[vcpu]) == VENDORS["intel"]:
-            raise UsageError("nested state is loaded in the form of AMD's SVM, and this is an Intel CPU")
+        if not get_field(self.before[vcpu], "svm"):
+            raise UsageError("this CPU model has no SVM, and the hook makes no other nested state")
         self.rig.hook.load_l2(vcpu)
 
     def reports(self, field: str) -> bool:

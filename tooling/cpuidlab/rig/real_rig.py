@@ -9,6 +9,7 @@ from pathlib import Path
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import made
 from cpuidlab.base.deadline import Deadline
+from cpuidlab.base.error_text import first_line
 from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.kvm import kmsg
 from cpuidlab.kvm.kmsg import Record
@@ -17,6 +18,7 @@ from cpuidlab.rig.boot import run_guest, start_guest
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.job_folder import is_shared, job_folder
 from cpuidlab.rig.kvm_module import reload
+from cpuidlab.rig.machine_facts import PAGING_PARAMETER
 from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import Rig, RigFacts, Stage
@@ -26,6 +28,7 @@ TURN_SECONDS = 400.0  # one test at a time on a machine: how long a test waits u
 CHECK_SECONDS = 20.0  # for the look at the settings after the end
 _KVM_PROCESS = re.compile(r"\bkvm \[(\d+)\]: ")
 TRIALS = Kind("trials", cost=10)
+PARAVIRTUAL_SECONDS = 60.0
 TRIAL_SECONDS = 240.0  # for one boot of a guest; on hardware about two
 # IA32_ARCH_CAPABILITIES: QEMU sets it for each vCPU that has it, and dies where KVM refuses that.
 MSR_REFUSED, WITHOUT_MSR = "failed to set MSR 0x10a", ",arch-capabilities=off"
@@ -168,19 +171,24 @@ def _try_into(setup: RealSetup, file: Path) -> None:
 
 
 def _try(setup: RealSetup, left_out: str) -> MachineTrial:
-    """Boot the smallest guest as a test does; where KVM refuses a register of its CPU, once more without it."""
+    """Boot the smallest guest as a test does; where KVM refuses a register of its CPU, once more without it.
+
+    On a paravirtual KVM a guest may also stand still without a word, which no other lack of the lab explains.
+    """
     profile = MachineTrial(left_out, "").on(PROFILES["small"])
-    with _open(setup, Stage.HOST_READY, profile, TRIAL_SECONDS) as rig:
+    is_paravirtual = setup.facts.module not in PAGING_PARAMETER
+    seconds = PARAVIRTUAL_SECONDS if is_paravirtual else TRIAL_SECONDS
+    with _open(setup, Stage.HOST_READY, profile, seconds) as rig:
         try:
             start_guest(rig, profile)
             run_guest(rig)
             return MachineTrial(left_out, "")
-        except LabError:
+        except LabError as error:
             said = rig.files()["qemu-stderr"]
             if left_out or MSR_REFUSED not in said:
                 gave_up = _INTERNAL_ERROR.search(said)
-                if gave_up is None:
+                if gave_up is None and not is_paravirtual:
                     raise
-                why = " ".join(gave_up[0].split())
+                why = " ".join(gave_up[0].split()) if gave_up else f"{setup.facts.module}: {first_line(str(error))}"
                 return MachineTrial(left_out, f"vCPUs run on {setup.facts.name}, and no Linux guest boots there: {why}")
     return _try(setup, WITHOUT_MSR)
