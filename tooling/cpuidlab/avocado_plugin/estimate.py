@@ -97,7 +97,7 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False, accel: str 
     """Return what `avocado run` with these options will do; UsageError or LabError where the plan will fail as well."""
     specs = all_hosts.expand(host_spec.split_hosts(hosts))
     pagings = tuple(dict.fromkeys(word.strip() for word in paging.split(",") if word.strip()))
-    carrier(accel)
+    carrier(accel)  # raises where it cannot be used here, before anything is told of the job
     if not (specs and pagings and set(pagings) <= set(plan.pagings_of(specs, accel))):
         raise UsageError("nothing to test")
     parsed = [host_spec.parse(spec) for spec in specs]
