@@ -1,4 +1,4 @@
-"""The floor under every thaw: the same frozen files, thawed by QEMU itself and logged in to by plain paramiko.
+"""The floor under every restore: the same saved files, loaded by QEMU itself and logged in to by plain paramiko.
 
 Nothing of the lab's own code is used here on purpose. The command line is the one that
 cpuidlab.rig.qemu_command builds; the selftest compares the two.
@@ -29,7 +29,7 @@ class Floor:
 
 
 def command(program: str, kernel: Path, memory: int, console: int, qmp: int) -> list[str]:
-    """The command line for a thaw by a QEMU, `program`; the numbers are descriptors that it inherits."""
+    """The command line for a restore by a QEMU, `program`; the numbers are descriptors that it inherits."""
     return (
         f"{program} -nodefaults -no-user-config -display none -no-reboot "
         f"-object memory-backend-file,id=ram,size=1024M,mem-path=/dev/fd/{memory},share=off "
@@ -42,11 +42,11 @@ def command(program: str, kernel: Path, memory: int, console: int, qmp: int) -> 
     ).split()
 
 
-def thaw(program: str, frozen: Path, kernel: Path, client_key: Path) -> Floor:
-    """Thaw the folder `frozen` once. Raises OSError, SSHException or QmpError where that fails; ends its QEMU."""
+def restore(program: str, saved: Path, kernel: Path, client_key: Path) -> Floor:
+    """Restore the folder `saved` once. Raises OSError, SSHException or QmpError where that fails; ends its QEMU."""
     key = paramiko.Ed25519Key.from_private_key_file(str(client_key))
     started = time.perf_counter()
-    memory, console = os.open(frozen / "ram", os.O_RDONLY), os.memfd_create("console")
+    memory, console = os.open(saved / "ram", os.O_RDONLY), os.memfd_create("console")
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
     words = command(program, kernel, memory, console, theirs.fileno())
@@ -57,7 +57,7 @@ def thaw(program: str, frozen: Path, kernel: Path, client_key: Path) -> Floor:
         try:
             for descriptor in (memory, console, theirs.detach()):
                 os.close(descriptor)
-            table = _run(ours, frozen)
+            table = _run(ours, saved)
             runs = time.perf_counter() - started
             _log_in(table, key)
             return Floor(runs, time.perf_counter() - started)
@@ -67,10 +67,10 @@ def thaw(program: str, frozen: Path, kernel: Path, client_key: Path) -> Floor:
 
 
 class QmpError(Exception):
-    """QEMU refused a command, or failed to load the frozen machine."""
+    """QEMU refused a command, or failed to load the saved machine."""
 
 
-def _run(qmp: socket.socket, frozen: Path) -> str:
+def _run(qmp: socket.socket, saved: Path) -> str:
     """Load the machine and let it run; return QEMU's table of network connections."""
     lines = qmp.makefile("rw")
     json.loads(lines.readline())  # the greeting
@@ -87,14 +87,14 @@ def _run(qmp: socket.socket, frozen: Path) -> str:
     ask("qmp_capabilities")
     on = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
     ask("migrate-set-capabilities", capabilities=on)
-    ask("migrate-incoming", uri=f"exec:cat '{frozen}/state'")
+    ask("migrate-incoming", uri=f"exec:cat '{saved}/state'")
     status = ""
     while status != "completed":
         event = json.loads(lines.readline())
         if event.get("event") == "MIGRATION":
             status = event["data"]["status"]
             if status == "failed":
-                raise QmpError("the frozen machine does not load")
+                raise QmpError("the saved machine does not load")
     ask("cont")
     return str(ask("human-monitor-command", **{"command-line": "info usernet"}))
 

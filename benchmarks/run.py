@@ -41,19 +41,19 @@ from paramiko import SSHException
 HOST, PAGING, PROFILE = "5.10", "npt", "small"
 JOB = ("tests/test_untouched.py", "tests/test_before_run.py", "tests/test_after_run.py")
 REPETITIONS, QUICK = 5, 2
-THAWS = 3  # in each repetition: a thaw takes a tenth of a cold boot and varies more
-THAWED_SECONDS, COLD_SECONDS = 60.0, 240.0  # deadlines
+RESTORES = 3  # in each repetition: a restore takes a tenth of a cold boot and varies more
+RESTORED_SECONDS, COLD_SECONDS = 60.0, 240.0  # deadlines
 
-COLD_SSH, THAW_SSH = "cold boot to guest SSH", "thaw to guest SSH"
-RAW_RUNS, RAW_SSH = "raw QEMU thaw until the machine runs", "raw QEMU thaw to guest SSH"
-TEST_COLD, TEST_THAWED = "one test, cold, to its verdict", "one test, thawed, to its verdict"
+COLD_SSH, RESTORE_SSH = "cold boot to guest SSH", "restore to guest SSH"
+RAW_RUNS, RAW_SSH = "raw QEMU restore until the machine runs", "raw QEMU restore to guest SSH"
+TEST_COLD, TEST_RESTORED = "one test, cold, to its verdict", "one test, restored, to its verdict"
 JOB_WALL, JOB_TESTS, JOB_FIRST = "job, from command to prompt", "job, sum of its tests", "job, until its first test"
 SHELL, VNG = f"cpuidlab shell --host {vng.HOST} -- uname -r", "vng -r KERNEL -- uname -r, without KVM"
 RATIOS = (
-    Ratio("test_speedup", "a test cold / the same test thawed", TEST_COLD, TEST_THAWED, 8.0, "higher"),
-    Ratio("thaw_over_floor", "thaw to guest SSH / raw QEMU thaw to guest SSH", THAW_SSH, RAW_SSH, 2.5),
-    Ratio("thaw_over_raw_run", "thaw to guest SSH / raw QEMU until it runs", THAW_SSH, RAW_RUNS),
-    Ratio("boot_speedup", "cold boot / thaw, both to guest SSH", COLD_SSH, THAW_SSH, better="higher"),
+    Ratio("test_speedup", "a test cold / the same test restored", TEST_COLD, TEST_RESTORED, 8.0, "higher"),
+    Ratio("restore_over_floor", "restore to guest SSH / raw QEMU restore to guest SSH", RESTORE_SSH, RAW_SSH, 2.5),
+    Ratio("restore_over_raw_run", "restore to guest SSH / raw QEMU until it runs", RESTORE_SSH, RAW_RUNS),
+    Ratio("boot_speedup", "cold boot / restore, both to guest SSH", COLD_SSH, RESTORE_SSH, better="higher"),
     Ratio("job_over_tests", "whole job / sum of its tests", JOB_WALL, JOB_TESTS),
 )
 WITH_VNG = Ratio("shell_over_vng", "vng -r / cpuidlab shell, both for uname -r", VNG, SHELL, 15.0, "higher")
@@ -66,13 +66,13 @@ class Benchmark:
         """Measure on that host; virtme-ng as well where there is a command for it."""
         self.setup = on
         self.vng_command = vng_command
-        self.frozen = restorable(on, Stage.GUEST_READY, PROFILES[PROFILE])
+        self.saved = restorable(on, Stage.GUEST_READY, PROFILES[PROFILE])
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def repeat(self, times: int) -> None:
         """Measure everything in turns, `times` times, after one round of the quick ones that does not count."""
         with step("warming up"):
-            self._thaws()
+            self._restores()
             self._test(cold=False)
             self._job()
             self._shells()
@@ -80,49 +80,49 @@ class Benchmark:
         for number in range(1, times + 1):
             with step(f"repetition {number} of {times}"):
                 self._test(cold=True)
-                for _ in range(THAWS):
-                    self._thaws()
+                for _ in range(RESTORES):
+                    self._restores()
                 self._test(cold=False)
                 self._job()
                 self._shells()
 
     def per_ratio(self) -> dict[str, Sequence[float]]:
-        """The seconds; a cold boot stands beside the thaws of its repetition, so it is listed as often as they are."""
-        cold = [value for value in self.seconds[COLD_SSH] for _ in range(THAWS)]
+        """The seconds; a cold boot stands beside the restores of its repetition, so it is listed as often."""
+        cold = [value for value in self.seconds[COLD_SSH] for _ in range(RESTORES)]
         return {**self.seconds, COLD_SSH: cold}
 
-    def _thaws(self) -> None:
-        """Our thaw and the raw one; who is first changes each time."""
-        both = (self._raw_thaw, self._thaw)
-        for one in both if len(self.seconds[THAW_SSH]) % 2 else reversed(both):
+    def _restores(self) -> None:
+        """Our restore and the raw one; who is first changes each time."""
+        both = (self._raw_restore, self._restore)
+        for one in both if len(self.seconds[RESTORE_SSH]) % 2 else reversed(both):
             one()
 
-    def _thaw(self) -> None:
+    def _restore(self) -> None:
         started = time.perf_counter()
-        with open_rig(self.setup, Stage.GUEST_READY, PROFILE, Deadline.after(THAWED_SECONDS)) as rig:
+        with open_rig(self.setup, Stage.GUEST_READY, PROFILE, Deadline.after(RESTORED_SECONDS)) as rig:
             _ = rig.guest
-            self.seconds[THAW_SSH].append(time.perf_counter() - started)
+            self.seconds[RESTORE_SSH].append(time.perf_counter() - started)
 
-    def _raw_thaw(self) -> None:
+    def _raw_restore(self) -> None:
         try:
-            raw = floor.thaw(
-                host_qemu().program, self.frozen, self.setup.kernel.vmlinuz, self.setup.keys.folder / "client_key"
+            raw = floor.restore(
+                host_qemu().program, self.saved, self.setup.kernel.vmlinuz, self.setup.keys.folder / "client_key"
             )
         except (OSError, ValueError, SSHException, floor.QmpError) as error:
-            raise LabError(f"the raw thaw failed: {error!r}") from error
+            raise LabError(f"the raw restore failed: {error!r}") from error
         self.seconds[RAW_RUNS].append(raw.runs)
         self.seconds[RAW_SSH].append(raw.guest_ssh)
 
     def _test(self, cold: bool) -> None:
         """The story of tests/test_after_run.py, identical; on its way the cold one passes guest SSH."""
         started = time.perf_counter()
-        deadline = Deadline.after(COLD_SECONDS if cold else THAWED_SECONDS)
+        deadline = Deadline.after(COLD_SECONDS if cold else RESTORED_SECONDS)
         with open_rig(self.setup, Stage.GUEST_READY, PROFILE, deadline, cold) as rig:
             if cold:
                 _ = rig.guest
                 self.seconds[COLD_SSH].append(time.perf_counter() - started)
             self._tell(rig)
-            self.seconds[TEST_COLD if cold else TEST_THAWED].append(time.perf_counter() - started)
+            self.seconds[TEST_COLD if cold else TEST_RESTORED].append(time.perf_counter() - started)
 
     def _tell(self, rig: Rig) -> None:
         guest = Guest(rig)
@@ -181,7 +181,7 @@ def _about(on: Setup, repetitions: int) -> dict[str, Any]:
     return {
         "host": on.kernel.label, "release": on.kernel.release, "paging": on.paging, "accel": on.accel,
         "guest": on.guest_kernel.release, "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0], "repetitions": repetitions, "thaws_in_each": THAWS,
+        "load": os.getloadavg()[0], "repetitions": repetitions, "restores_in_each": RESTORES,
     }  # fmt: skip
 
 

@@ -23,12 +23,12 @@ import floor
 import run as benchmark
 
 PAIRS = st.lists(st.tuples(st.floats(0.01, 1e3), st.floats(0.01, 1e3)), min_size=1, max_size=9)
-HIGHER = figures.Ratio("up", "cold / thawed", "cold", "thawed", 8.0, "higher")
+HIGHER = figures.Ratio("up", "cold / restored", "cold", "restored", 8.0, "higher")
 LOWER = figures.Ratio("down", "ours / floor", "ours", "floor", 2.5)
 
 
 def test_a_figure_is_median_over_median_with_the_extremes_of_the_pairs() -> None:
-    found = figures.figure(HIGHER, {"cold": [20.0, 30.0, 90.0], "thawed": [2.0, 3.0, 1.0]})
+    found = figures.figure(HIGHER, {"cold": [20.0, 30.0, 90.0], "restored": [2.0, 3.0, 1.0]})
     assert (found.value, found.low, found.high, found.repetitions) == (15.0, 10.0, 90.0, 3)
 
 
@@ -41,7 +41,7 @@ def test_a_figure_lies_within_its_spread(pairs: list[tuple[float, float]]) -> No
 
 @pytest.mark.parametrize(("cold", "met"), [(16.0, True), (15.9, False)])
 def test_a_speed_up_must_reach_its_target(cold: float, met: bool) -> None:
-    assert figures.figure(HIGHER, {"cold": [cold], "thawed": [2.0]}).met is met
+    assert figures.figure(HIGHER, {"cold": [cold], "restored": [2.0]}).met is met
 
 
 @pytest.mark.parametrize(("ours", "met"), [(2.5, True), (2.6, False)])
@@ -67,9 +67,9 @@ def test_the_tables_name_misses_and_the_json_holds_everything() -> None:
     assert data["seconds_on_this_machine"]["ours"] == {"median": 4.0, "min": 3.0, "max": 5.0, "all": [3.0, 4.0, 5.0]}
 
 
-def test_a_cold_boot_is_compared_with_each_thaw_of_its_own_repetition() -> None:
+def test_a_cold_boot_is_compared_with_each_restore_of_its_own_repetition() -> None:
     measured = benchmark.Benchmark.__new__(benchmark.Benchmark)
-    measured.seconds = {benchmark.COLD_SSH: [10.0, 20.0], benchmark.THAW_SSH: [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]}
+    measured.seconds = {benchmark.COLD_SSH: [10.0, 20.0], benchmark.RESTORE_SSH: [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]}
     assert measured.per_ratio()[benchmark.COLD_SSH] == [10.0] * 3 + [20.0] * 3
     assert measured.seconds[benchmark.COLD_SSH] == [10.0, 20.0]
 

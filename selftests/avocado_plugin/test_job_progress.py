@@ -45,7 +45,7 @@ def test_the_plan_knows_better_than_the_outlook(job: JobProgress) -> None:
 def test_rigs_and_cells_are_counted(job: JobProgress) -> None:
     begin(job)
     job.step_ended("rigs: 5.10-npt-host", 60.0)
-    job.step_ended("thawable: 5.10-npt-host_ready", 1.0)
+    job.step_ended("restorable: 5.10-npt-host_ready", 1.0)
     assert job.test_ended("5.10-npt", "PASS") is None
     assert job.test_ended("5.10-npt", "KNOWN") is None
     assert job.line() == "rigs 1 of 6, cells 2 of 6: 1 PASS, 1 KNOWN; about 3 minutes left"

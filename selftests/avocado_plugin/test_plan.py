@@ -147,7 +147,7 @@ def test_the_header_says_what_a_real_machine_is(monkeypatch: pytest.MonkeyPatch)
     assert (real["settings"], real["guests not restored"]) == ("npt is back (2 tests)", "full")
     assert not {"carrier", "emulator"} & real.keys()
     both = results.header(plan.plan("local,6.1", "npt"), 1.0, 0, rigs=rigs[:1])
-    assert both["rigs"] == "frozen once, thawed for every test; guests on real machines: restored for 1 test"
+    assert both["rigs"] == "saved once, restored for every test; guests on real machines: restored for 1 test"
     assert "settings" not in results.header(plan.plan("local,6.1", "npt"), 1.0, 0)
     assert {"carrier", "emulator", "machines"} <= both.keys()
 
@@ -177,7 +177,7 @@ def test_an_accelerator_that_this_machine_cannot_do_is_never_replaced(monkeypatc
         plan.plan("5.10", "ept")
 
 
-def test_cold_rigs_are_not_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cold_rigs_are_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     for name in ("host_snapshot", "guest_snapshot", "probe"):
         monkeypatch.setattr(plan, name, lambda *_, name=name: done.append(name))

@@ -18,7 +18,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert rig_file.files_of(BOOTED).keys() == {"rig.json"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"guest": "thawed", "settings": []}', '{"guest": "booted"}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"guest": "warmed", "settings": []}', '{"guest": "booted"}'])
 def test_a_file_that_is_not_whole_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "rig.json").write_text(text)
     assert rig_file.read(tmp_path) is None

@@ -128,7 +128,7 @@ def test_tests_of_the_first_host_run_while_the_next_one_is_made(tmp_path: Path) 
     done = avocado(tmp_path, *words, "--max-parallel-tasks", "2", how="slow 6.1")
     assert done.returncode == 0, done.stdout + done.stderr
     seen = {cell["host"]: cell["probed"] for cell in matrix_of(tmp_path)}
-    assert seen == {"5.10": "False", "6.1": "True"}  # whether 6.1 was frozen when the test ran
+    assert seen == {"5.10": "False", "6.1": "True"}  # whether 6.1 was saved when the test ran
 
 
 @pytest.mark.parametrize("parallel", ["1", "2"])

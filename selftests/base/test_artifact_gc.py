@@ -19,7 +19,7 @@ from filelock import FileLock
 OLD = 1_000_000.0
 LONG_AGO = 5 * artifacts.YOUNG_SECONDS
 KINDS = (  # those that cost least first
-    "bootable", "thawable", "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers",
+    "bootable", "restorable", "probes", "rigs", "probe", "compiled", "images", "patched", "kbuild", "headers",
     "toolchain", "kernels", "keys",
 )  # fmt: skip
 
@@ -71,13 +71,13 @@ def test_what_is_not_content_hashed_is_shown_and_stays(cache: Path) -> None:
 
 def test_pruning_drops_what_is_stale_and_not_used(cache: Path) -> None:
     put(RESTORABLE, "a", "2")
-    stale, thawed, making = (put(RESTORABLE, "a", version, age=60) for version in "134")
-    with (thawed / "ram").open("rb") as opened, FileLock(f"{making}.lock"):
+    stale, restored, making = (put(RESTORABLE, "a", version, age=60) for version in "134")
+    with (restored / "ram").open("rb") as opened, FileLock(f"{making}.lock"):
         fcntl.flock(opened, fcntl.LOCK_SH)
         assert [entry.path for entry in artifact_gc.prune()] == [stale]
         assert artifact_gc.prune() == []
-    assert {entry.path for entry in artifact_gc.prune()} == {thawed, making}
-    assert names() == {"thawable/a"}
+    assert {entry.path for entry in artifact_gc.prune()} == {restored, making}
+    assert names() == {"restorable/a"}
     assert not list(cache.glob("*/*.partial"))
 
 
@@ -100,9 +100,9 @@ def test_room_is_made_by_what_is_made_again_in_a_second() -> None:
     put(BOOTABLE, "host", "1", size=10 * 4096, age=500)
     put(RIGS, "packed", "1", size=10 * 4096, age=9999)
     artifact_gc.make_room(3 * 10 * 4096)
-    assert names() == {"thawable/middle", "thawable/just now", "rigs/packed"}
+    assert names() == {"restorable/middle", "restorable/just now", "rigs/packed"}
     artifact_gc.make_room(0)
-    assert names() == {"thawable/just now", "rigs/packed"}
+    assert names() == {"restorable/just now", "rigs/packed"}
 
 
 def test_what_is_being_made_needs_room_too() -> None:
@@ -110,22 +110,22 @@ def test_what_is_being_made_needs_room_too() -> None:
     partial = put(RIGS, "new", "1", size=10 * 4096)
     partial.rename(partial.with_name(partial.name + ".partial"))
     artifact_gc.make_room(20 * 4096)
-    assert "thawable/old" in names()
+    assert "restorable/old" in names()
     artifact_gc.make_room(15 * 4096)
-    assert "thawable/old" not in names()
+    assert "restorable/old" not in names()
 
 
 def test_room_is_made_by_what_is_stale_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_drop_older", lambda _: None)
     stale, young = put(RIGS, "a", "1", size=40960, age=LONG_AGO), put(RIGS, "a", "2", size=40960, age=60)
     put(RIGS, "a", "3", size=40960)
-    thawable = put(RESTORABLE, "t", "1", size=40960, age=900)
+    restorable = put(RESTORABLE, "t", "1", size=40960, age=900)
     artifact_gc.make_room(4 * 40960)
     assert stale.exists()
     artifact_gc.make_room(3 * 40960)
-    assert [path.exists() for path in (stale, young, thawable)] == [False, True, True]
+    assert [path.exists() for path in (stale, young, restorable)] == [False, True, True]
     artifact_gc.make_room(0)
-    assert [path.exists() for path in (young, thawable)] == [True, False]
+    assert [path.exists() for path in (young, restorable)] == [True, False]
 
 
 @pytest.mark.parametrize("age", [60, LONG_AGO])
@@ -135,7 +135,7 @@ def test_an_older_one_goes_when_a_new_one_is_made_unless_it_was_used_lately(age:
     assert {path for path in (old, other, new) if path.exists()} == ({new, other} | ({old} if age == 60 else set()))
 
 
-def test_what_is_thawed_does_not_go_when_a_new_one_is_made() -> None:
+def test_what_is_restored_does_not_go_when_a_new_one_is_made() -> None:
     old = put(RESTORABLE, "a", "1", age=LONG_AGO)
     with (old / "ram").open("rb") as opened:
         fcntl.flock(opened, fcntl.LOCK_SH)

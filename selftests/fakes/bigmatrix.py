@@ -41,7 +41,7 @@ HEADER = {
     "guest": "6.1.0-56-cloud-amd64",
     "emulator": "QEMU emulator version 7.2.22",
     "accelerator": "tcg",
-    "rigs": "frozen once, thawed for every test",
+    "rigs": "saved once, restored for every test",
     "date": "2026-11-22 03:12:46 +0000",
     "duration": "1012 s",
 }

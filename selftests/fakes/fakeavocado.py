@@ -27,7 +27,7 @@ def freeze(one):
         end = time.monotonic() + 30
         while not any(Path().glob("results/job-*/test-results/*/data/cell.json")) and time.monotonic() < end:
             time.sleep(0.05)
-        Path("frozen").touch()
+        Path("saved").touch()
     if HOW == "never " + one.kernel.label:
         Path("waits").touch()
         time.sleep(60)
@@ -83,7 +83,7 @@ class Run(avocado.Test):
         self.error("why")
     def test_seen(self):
         host = self.params.get("host")
-        seen = str(Path("frozen").exists())
+        seen = str(Path("saved").exists())
         cell = Cell("seen", host, "r", "npt", "hook", "tcg", "p", seen, None, Verdict.PASS, "why", "")
         write_cell(cell, Path(self.outputdir))
     def test_killed(self):

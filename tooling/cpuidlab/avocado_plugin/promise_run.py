@@ -26,7 +26,7 @@ from cpuidlab.rig.real_setup import may_reload
 from cpuidlab.rig.rig import Rig
 from cpuidlab.rig.snapshots import open_rig
 
-THAWED_SECONDS = 120.0
+RESTORED_SECONDS = 120.0
 COLD_SECONDS = 240.0
 
 
@@ -90,7 +90,7 @@ class PromiseRun:
     def _observe(self, place: HostSetup, story: Callable[[Guest], None]) -> Observation:
         """Open a fresh rig for the story, and keep what is to be told of the rig however the story ends."""
         cold, stated = self._variant.cold, self._stated
-        deadline = Deadline.after(COLD_SECONDS if cold or place.boots_guests else THAWED_SECONDS)
+        deadline = Deadline.after(COLD_SECONDS if cold or place.boots_guests else RESTORED_SECONDS)
         rig: Rig | None = None
         try:
             with open_rig(place, stated.stage, stated.profile, deadline, cold) as rig:

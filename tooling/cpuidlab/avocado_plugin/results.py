@@ -134,7 +134,7 @@ def _carrier(accel: str) -> str:
 
 def _rigs(cold: bool, nested: bool, real: Sequence[RigFacts]) -> str:
     """Say how each test got a fresh guest."""
-    ways = ["booted cold for every test" if cold else "frozen once, thawed for every test"] if nested else []
+    ways = ["booted cold for every test" if cold else "saved once, restored for every test"] if nested else []
     return "; ".join([*ways, *([f"guests on real machines: {rig_file.guests(real)}"] if real else [])])
 
 

@@ -1,4 +1,4 @@
-"""The command `cpuidlab sweep`: maps of any hosts in any paging modes, each on a thawed rig, and what differs."""
+"""The command `cpuidlab sweep`: maps of any hosts in any paging modes, each on a restored rig, and what differs."""
 
 import json
 import re

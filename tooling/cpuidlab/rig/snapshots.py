@@ -72,7 +72,7 @@ def _is_in_use(folder: Path) -> bool:
 
 
 RIGS = Kind("rigs", cost=30)
-RESTORABLE = Kind("thawable", cost=1, in_use=_is_in_use)  # plain files, unpacked from what RIGS keep
+RESTORABLE = Kind("restorable", cost=1, in_use=_is_in_use)  # plain files, unpacked from what RIGS keep
 
 
 def host_snapshot(setup: Setup) -> Path:
