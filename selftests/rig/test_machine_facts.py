@@ -1,5 +1,7 @@
 """What a machine tells of itself, read from a stand-in's answer."""
 
+import re
+
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError
@@ -81,10 +83,14 @@ def test_the_major_version_of_qemu(said: str, major: int | None) -> None:
     assert ask(_machine(qemu_version=said), Deadline.after(10)).qemu_major == major
 
 
-def test_a_command_that_is_killed_there_is_named() -> None:
-    killed = Reach("ssh://lab", ("sh", "-c", "exit 255"))
-    with pytest.raises(LostVMError, match="ssh://lab: ssh says: nothing; 'sleep 5' was killed there"):
-        killed.run("sleep 5", Deadline.after(10))
-    told = Reach("ssh://lab", ("sh", "-c", "echo Connection closed >&2; exit 255"))
-    with pytest.raises(LostVMError, match="ssh://lab: ssh says: Connection closed"):
-        told.run("sleep 5", Deadline.after(10))
+@pytest.mark.parametrize(
+    ("ssh", "why"),
+    [
+        ("exit 255", "ssh ended without a word: the connection was cut, or a signal ended 'sleep 5' there"),
+        ("echo Connection closed >&2; exit 255", "ssh says: Connection closed"),
+        ("kill -9 $$", "signal 9 ended ssh here, during 'sleep 5'"),
+    ],
+)
+def test_a_lost_connection_says_what_is_known(ssh: str, why: str) -> None:
+    with pytest.raises(LostVMError, match=re.escape(f"ssh://lab: {why}")):
+        Reach("ssh://lab", ("sh", "-c", ssh)).run("sleep 5", Deadline.after(10))

@@ -80,9 +80,8 @@ class Reach:
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{self.name}: '{_short(command)}' did not end in time") from error
         told = done.stderr.decode(errors="replace")
-        if done.returncode == LOST and self.prefix:
-            said = last_line(told) if told.strip() else f"nothing; '{_short(command)}' was killed there"
-            raise LostVMError(f"{self.name}: ssh says: {said}", told)
+        if self.prefix and (done.returncode == LOST or done.returncode < 0):
+            raise LostVMError(f"{self.name}: {_why_lost(told, command, done.returncode)}", told)
         if check and done.returncode != 0:
             text = told or done.stdout.decode(errors="replace")
             raise LabError(f"{self.name}: '{_short(command)}' failed: {last_line(text)}", text)
@@ -143,6 +142,15 @@ class FarProgram:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _why_lost(told: str, command: str, code: int) -> str:
+    """Say why ssh ended without an answer; `told` is what it printed, `code` its exit code."""
+    if code < 0:
+        return f"signal {-code} ended ssh here, during '{_short(command)}'"
+    if told.strip():
+        return f"ssh says: {last_line(told)}"
+    return f"ssh ended without a word: the connection was cut, or a signal ended '{_short(command)}' there"
 
 
 def _short(command: str) -> str:
