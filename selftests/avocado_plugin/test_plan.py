@@ -158,6 +158,7 @@ def test_the_accelerator_is_tried_before_all_else_and_named(monkeypatch: pytest.
     made = plan.plan("5.10", "npt,ept", accel="kvm")
     assert (made.accel, tried) == ("kvm", ["kvm"])
     assert [variant.name for variant in made.variants] == ["5.10-npt-kvm", "5.10-ept-kvm"]
+    assert made.places == (("5.10-kvm", "npt"), ("5.10-kvm", "ept"))
     head = results.header(made, 1.0, 0)
     assert head["accelerator"] == "kvm"
     assert head["carrier"].endswith(f" on this machine with {results.cpu_model()}")

@@ -47,7 +47,8 @@ class Lab:
         kernel = SimpleNamespace(
             spec=host, label=host, digest="d1", release=self.version.partition("-")[0], version=self.version
         )
-        return SimpleNamespace(kernel=kernel, paging=paging, accel=accel, boots_guests=False)
+        column = host if accel == "tcg" else f"{host}-{accel}"
+        return SimpleNamespace(kernel=kernel, column=column, paging=paging, accel=accel, boots_guests=False)
 
     def open_rig(self, _: object, *words: object) -> AbstractContextManager[FakeRig]:
         if "open_rig" in self.fails:
@@ -140,7 +141,7 @@ def test_where_no_guest_can_be_asked_the_prediction_decides(lab: Lab) -> None:
 
 def test_another_accelerator_is_handed_on_and_is_in_the_rerun(lab: Lab) -> None:
     lab.run(narrow, accel="kvm")
-    assert lab.cell.accel == "kvm"
+    assert (lab.cell.accel, lab.cell.host) == ("kvm", "5.10-kvm")
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN} --accel kvm\n"
 
 

@@ -17,8 +17,8 @@ from cpuidlab.avocado_plugin import estimate, plan, results
 from cpuidlab.base.errors import LabError
 def setup(spec, paging, accel):
     kernel = Space(spec=spec, label=spec, release=spec + ".0", version="5.10", suite="", digest=spec)
-    name = spec + "-" + paging
-    return Space(kernel=kernel, paging=paging, name=name, accel="tcg", guest_kernel=kernel, identity=name, boot=name)
+    names = dict.fromkeys(("name", "identity", "boot"), spec + "-" + paging)
+    return Space(kernel=kernel, column=spec, paging=paging, accel="tcg", guest_kernel=kernel, **names)
 HOW = os.environ["HOW"]
 def freeze(one):
     if HOW == "broken" or HOW == "broken " + one.kernel.label:

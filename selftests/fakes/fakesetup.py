@@ -15,6 +15,7 @@ def fake_setup(spec: str, paging: str, accel: str = "tcg", *, digest: str = "") 
         kernel=kernel,
         paging=paging,
         name=f"{label}-{paging}" if accel == "tcg" else f"{label}-{paging}-{accel}",
+        column=label if accel == "tcg" else f"{label}-{accel}",
         accel=accel,
         guest_kernel=guest,
         boot=None,

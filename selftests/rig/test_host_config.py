@@ -47,6 +47,7 @@ def test_the_paging_mode_is_a_word_of_the_kernels(on: Setup, paging: str, word: 
 def test_under_kvm_the_name_the_words_and_the_machine_say_so(on: Setup) -> None:
     other = replace(on, carrier=ON_INTEL, paging="ept")
     assert (other.name, other.accel) == ("5.10+warning-ept-kvm", "kvm (intel)")
+    assert (other.column, on.column) == ("5.10+warning-kvm", "5.10+warning")
     assert other.words.split()[-1] == "kvm_intel.ept=1"
     assert (other.boot.accel, other.boot.cpu) == ("kvm", "host,vmx=on")
     assert "q35,accel=kvm,memory-backend=ram" in cold_words(7, other.boot)

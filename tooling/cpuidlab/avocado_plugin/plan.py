@@ -41,7 +41,7 @@ class Variant:
     @property
     def place(self) -> Place:
         """Return the variant's column in the matrix."""
-        return self.setup.kernel.label, self.setup.paging
+        return self.setup.column, self.setup.paging
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class PromiseRun:
         judged = judgement.verdict not in (Verdict.ERROR, Verdict.SKIP)
         return Cell(
             case=self._test.case,
-            host=self._setup.kernel.label if self._setup else self._variant.host,
+            host=self._setup.column if self._setup else self._variant.host,
             release=self._setup.kernel.release if self._setup else "",
             paging=self._variant.paging,
             route=self._test.route,

@@ -40,6 +40,11 @@ class Setup:
         return f"{self.kernel.label}-{self.paging}{self.carrier.suffix}"
 
     @property
+    def column(self) -> str:
+        """The host's name in the matrix, such as `6.1` or `6.1-kvm`: each accelerator has columns of its own."""
+        return f"{self.kernel.label}{self.carrier.suffix}"
+
+    @property
     def accel(self) -> str:
         """The accelerator of the machine that carries the host."""
         return self.carrier.name

@@ -49,6 +49,10 @@ class HostSetup(Protocol):
         """The host's name in messages and in the cache, such as `5.10+warning-npt`."""
 
     @property
+    def column(self) -> str:
+        """The host's name in the matrix: that of its kernel, and what carries it where that is not the usual."""
+
+    @property
     def accel(self) -> str:
         """What carries the host, for the results."""
 

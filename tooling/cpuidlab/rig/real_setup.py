@@ -55,6 +55,11 @@ class RealSetup:
         return f"{self.kernel.label}-{self.paging}"
 
     @property
+    def column(self) -> str:
+        """The machine's name in the matrix."""
+        return self.kernel.label
+
+    @property
     def accel(self) -> str:
         """What runs the guest: the machine's own KVM, with its module."""
         return f"kvm ({self.facts.module.removeprefix('kvm_')})"
