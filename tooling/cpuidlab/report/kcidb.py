@@ -97,7 +97,7 @@ def _test(origin: str, when: datetime, row: Row, place: Place, cell: Cell | None
     return test | {
         "comment": first_line(text),
         "log_excerpt": text[:_EXCERPT],
-        "environment": {"comment": f"nested host under {cell.accel}, {paging} paging"},
+        "environment": {"comment": f"{paging} paging, accelerator {cell.accel}"},
         "misc": {"host": host, "paging": paging, "route": route} | seen,
     }
 
