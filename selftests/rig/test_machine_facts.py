@@ -70,7 +70,9 @@ def test_a_silent_machine_is_a_lab_failure() -> None:
 def test_this_machine_answers_the_question() -> None:
     """The question itself is good shell: this machine has facts, or lacks something that is named."""
     try:
-        assert ask(Reach("local"), Deadline.after(20)).release
+        found = ask(Reach("local"), Deadline.after(20))
+        assert found.release
+        assert int(found.free_mib) > 0
     except UnsupportedError as error:
         assert "local: " in str(error)
 
@@ -81,6 +83,23 @@ def test_this_machine_answers_the_question() -> None:
 )
 def test_the_major_version_of_qemu(said: str, major: int | None) -> None:
     assert ask(_machine(qemu_version=said), Deadline.after(10)).qemu_major == major
+
+
+@pytest.mark.parametrize(
+    ("memory", "free"),
+    [
+        ({"MemAvailable": "3145728 kB", "SwapFree": "1024 kB", "overcommit": "0"}, "3073"),
+        ({"MemAvailable": "3145728 kB", "SwapFree": "0 kB", "overcommit": "1", "CommitLimit": "0 kB"}, "3072"),
+        (
+            {"MemAvailable": "3145728 kB", "SwapFree": "0 kB", "overcommit": "2"}
+            | {"CommitLimit": "2097152 kB", "Committed_AS": "1048576 kB"},
+            "1024",
+        ),
+        ({"SwapFree": "0 kB"}, ""),
+    ],
+)
+def test_free_memory_is_what_a_new_process_may_use(memory: dict[str, str], free: str) -> None:
+    assert ask(_machine(**memory), Deadline.after(10)).free_mib == free
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,19 @@ def test_a_guest_that_serves_nobody_else_is_not_saved(
     assert rig.facts().boot == (9.0 if shared else 0.0)
 
 
+@pytest.mark.parametrize(("free", "enough"), [("383", False), ("384", True), ("", True)])
+def test_a_machine_with_too_little_memory_is_told_before_the_guest_starts(opened: Any, free: str, enough: bool) -> None:
+    host = OpenedHost("npt")
+    host.facts = facts(module="kvm_amd", boot="b1", free_mib=free)
+    if enough:
+        opened(host, "npt", may=False)
+        return
+    why = "lab1: the guest small has 384 MiB, and the machine has 383 MiB of free memory"
+    with pytest.raises(UnsupportedError, match=why):
+        opened(host, "npt", may=False)
+    assert host.done == ["stopped", "looked"]
+
+
 def test_a_machine_that_has_booted_anew_is_no_longer_the_jobs(opened: Any) -> None:
     with pytest.raises(LabError, match="lab1 has booted anew since the job began"):
         opened(OpenedHost("npt", boot="b2"), "npt", may=False)

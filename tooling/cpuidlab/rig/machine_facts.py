@@ -41,6 +41,8 @@ done
 for qemu in {" ".join(QEMUS)}; do command -v $qemu >/dev/null 2>&1 && p qemu "$(command -v $qemu)" && break; done
 p qemu_version "$("$(command -v $qemu)" --version 2>/dev/null | sed -n 1p)"
 p root "$([ "$(id -u)" = 0 ] && echo yes || {{ sudo -n true 2>/dev/null && echo sudo; }})"
+p overcommit "$(cat /proc/sys/vm/overcommit_memory)"
+sed -n 's/: */=/p' /proc/meminfo
 """
 
 
@@ -49,8 +51,8 @@ class MachineFacts:
     """A real machine as it was found; empty values are what it does not have.
 
     `module` is kvm_amd, kvm_intel or that of a paravirtual KVM, `paging` the mode that the module runs with now: npt,
-    ept or shadow. `root` is
-    "yes", "sudo" (without a password) or empty.
+    ept or shadow. `root` is "yes", "sudo" (without a password) or empty. `free_mib` is the memory that is free for a
+    guest.
     """
 
     name: str
@@ -64,6 +66,7 @@ class MachineFacts:
     qemu: str
     qemu_version: str
     root: str
+    free_mib: str
 
     @property
     def qemu_major(self) -> int | None:
@@ -91,8 +94,8 @@ def ask(reach: Reach, deadline: Deadline) -> MachineFacts:
     if lacking:
         raise UnsupportedError(f"{reach.name}: {lacking}")
     names = MachineFacts.__dataclass_fields__
-    known = {name: facts.get(name, "") for name in names} | {"name": reach.name, "paging": _paging(facts)}
-    return MachineFacts(**known)
+    worked_out = {"name": reach.name, "paging": _paging(facts), "free_mib": _free_mib(facts)}
+    return MachineFacts(**({name: facts.get(name, "") for name in names} | worked_out))
 
 
 def _lacking(facts: dict[str, str]) -> str:
@@ -110,3 +113,18 @@ def _lacking(facts: dict[str, str]) -> str:
 def _paging(facts: dict[str, str]) -> str:
     on = facts.get("paging") in ("Y", "1")
     return PAGING_PARAMETER.get(facts["module"], "shadow") if on else "shadow"
+
+
+def _free_mib(facts: dict[str, str]) -> str:
+    """Return how many MiB a new process may use, by the machine's /proc/meminfo; empty where it does not tell."""
+
+    def kib(name: str) -> int:
+        return int(facts[name].removesuffix(" kB"))
+
+    try:
+        free = kib("MemAvailable") + kib("SwapFree")
+        if facts["overcommit"] == "2":  # the kernel then promises no more than CommitLimit to all processes
+            free = min(free, kib("CommitLimit") - kib("Committed_AS"))
+    except (KeyError, ValueError):
+        return ""
+    return str(max(free, 0) // 1024)

@@ -18,7 +18,7 @@ from cpuidlab.rig.boot import run_guest, start_guest
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.job_folder import is_shared, job_folder
 from cpuidlab.rig.kvm_module import reload
-from cpuidlab.rig.machine_facts import PAGING_PARAMETER
+from cpuidlab.rig.machine_facts import PAGING_PARAMETER, MachineFacts
 from cpuidlab.rig.real_host import RealHost
 from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import Rig, RigFacts, Stage
@@ -124,6 +124,7 @@ def _open(setup: RealSetup, stage: Stage, profile: Profile, seconds: float) -> R
             raise LabError(f"{host.name} has booted anew since the job began; run the job again")
         if host.facts.paging != setup.paging:
             _reload(setup, rig)
+        _check_memory(host.facts, profile)
         rig.await_quiet_log()
         if stage is Stage.GUEST_HELD:
             start_guest(rig, profile)
@@ -135,6 +136,13 @@ def _open(setup: RealSetup, stage: Stage, profile: Profile, seconds: float) -> R
         rig.facts()  # raises where a setting is not back, which is the greater trouble
         raise
     return rig
+
+
+def _check_memory(facts: MachineFacts, profile: Profile) -> None:
+    """Raise UnsupportedError where the machine has less free memory than the guest may use."""
+    if facts.free_mib and int(facts.free_mib) < profile.memory_mib:
+        needed = f"the guest {profile.name} has {profile.memory_mib} MiB"
+        raise UnsupportedError(f"{facts.name}: {needed}, and the machine has {facts.free_mib} MiB of free memory")
 
 
 def _reload(setup: RealSetup, rig: RealRig) -> None:
