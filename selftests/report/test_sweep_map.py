@@ -218,7 +218,8 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
     def setup(host: str, paging: str, accel: str) -> SimpleNamespace:
         version = f"{host.partition('+')[0]}.9"
         kernel = SimpleNamespace(spec=host, label=host, version=version, release=version, digest=host)
-        return SimpleNamespace(name=f"{host}-{paging}", kernel=kernel, paging=paging, accel=accel)
+        names = {"name": f"{host}-{paging}", "column": host}
+        return SimpleNamespace(kernel=kernel, paging=paging, accel=accel, **names)
 
     def open_rig(one: Any, stage: str, profile: object, deadline: object) -> FakeRig:
         if lost and one.name in lost:
