@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * What QEMU does with KVM, as far as the hook sees it. Commands come on standard input, one line each:
- * vm | create ID | set ID NENT | close ID | start ID | stop ID | exit ID REASON | mp ID STATE
- * Each is answered with "RET ERRNO". Entry i of the model that `set` sets has function i and EAX 100 + i.
+ * vm | create ID | set ID NENT | close ID | start ID | stop ID | exit ID REASON | mp ID STATE | preload
+ * Each is answered with "RET ERRNO", `preload` with "1 0" where programs that it starts would have the hook as well.
+ * Entry i of the model that `set` sets has function i and EAX 100 + i.
  * quit, or the end of the input, ends it as exit() of glibc 2.41 does: it takes the lock of every stream.
  */
 #define _GNU_SOURCE
@@ -89,6 +90,8 @@ static int obey(const char *verb, unsigned long id, unsigned long number)
 
 	if (!strcmp(verb, "vm"))
 		return ioctl(0, KVM_CREATE_VM, 0);
+	if (!strcmp(verb, "preload"))
+		return getenv("LD_PRELOAD") != NULL;
 	if (!strcmp(verb, "set"))
 		return set(cpu->fd, number);
 	if (!strcmp(verb, "close"))

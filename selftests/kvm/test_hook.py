@@ -37,6 +37,11 @@ def test_held_vcpu_takes_any_model_and_reads_it_back(built: Path, tmp_path: Path
         assert hook.list()[0].nent == 3
 
 
+def test_the_programs_that_qemu_starts_have_no_hook(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path) as fake:
+        assert fake.do("preload") == Answer(0, 0)
+
+
 def test_old_call_loses_index_and_flags(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path) as fake:
         fake.do("create 0")

@@ -199,6 +199,11 @@ static void start(void)
 {
 	int err;
 
+	/*
+	 * The hook is not for the programs that QEMU starts: before glibc 2.34 it cannot be loaded into one that has no
+	 * threads, such as the shell of an "exec:" migration.
+	 */
+	unsetenv("LD_PRELOAD");
 	if (log_path && (log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0)
 		fprintf(stderr, "cpuidhook: cannot write %s: %m\n", log_path);
 	err = serve_clients(socket_path);
