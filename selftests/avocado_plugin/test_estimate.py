@@ -128,6 +128,16 @@ def test_rigs_and_cells_share_the_machine_and_kernels_come_one_by_one() -> None:
     assert one.seconds(slow, 8) == 4.0  # one cell is not spread over eight cores
 
 
+def test_real_machines_work_side_by_side() -> None:
+    speed = Speed(KNOWN)
+    real = replace(JOB, hosts=("ssh://a", "ssh://b"), rigs=0)
+    assert real.seconds(speed, 8) == 60 * 4 / 2  # two modes of one machine; the other works meanwhile
+    assert "on this machine: one at a time on each real machine, with 4 s a cell" in real.lines(speed, 8)[-1]
+    both = replace(JOB, hosts=("ssh://a", "6.1"))
+    assert both.seconds(speed, 1) == 12 * 30 + 60 * 4
+    assert ": 2 at a time, one at a time on each real machine, with 30 s a rig" in both.lines(speed, 2)[-1]
+
+
 def test_the_lines() -> None:
     assert JOB.lines(Speed(KNOWN), 2) == [
         "2 hosts (5.10, 6.1) x npt and shadow x 30 tests = 120 cells",

@@ -151,7 +151,7 @@ def test_a_lab_in_trouble_does_not_fill_the_screen(
     monkeypatch.setattr(current_job.job, "display", Plain(job))
     monkeypatch.setattr(current_job.job, "plan", plan.plan("5.10", "npt"))
     told = progress_plugin.Progress({})
-    job.begin({"5.10-npt": 40})
+    job.begin({"5.10-npt": 40}, {})
     caplog.set_level(logging.DEBUG, LOG_UI.name)
     for number in range(40):
         name = SimpleNamespace(uid=number, name="tests/test_run.py:Run.test_t", variant="5.10-npt")

@@ -16,7 +16,7 @@ def job() -> JobProgress:
 
 def begin(job: JobProgress) -> None:
     job.planned({"5.10-npt": 3, "6.1-npt": 3})
-    job.begin({"5.10-npt": 3, "6.1-npt": 3})
+    job.begin({"5.10-npt": 3, "6.1-npt": 3}, {"5.10-npt": "", "6.1-npt": ""})
 
 
 def test_before_anything_is_made(job: JobProgress) -> None:
@@ -49,6 +49,19 @@ def test_rigs_and_cells_are_counted(job: JobProgress) -> None:
     assert job.test_ended("5.10-npt", "PASS") is None
     assert job.test_ended("5.10-npt", "KNOWN") is None
     assert job.line() == "rigs 1 of 6, cells 2 of 6: 1 PASS, 1 KNOWN; about 3 minutes left"
+
+
+def test_real_machines_work_side_by_side(job: JobProgress) -> None:
+    job.planned({"6.1-npt": 0, "ssh:a-npt": 0, "ssh:a-shadow": 0, "ssh:b-npt": 0})
+    job.begin(
+        {"6.1-npt": 8, "ssh:a-npt": 4, "ssh:a-shadow": 4, "ssh:b-npt": 6},
+        {"6.1-npt": "", "ssh:a-npt": "a", "ssh:a-shadow": "a", "ssh:b-npt": "b"},
+    )
+    assert job.left() == 8 * 20 / 2
+    for _ in range(4):
+        job.test_ended("6.1-npt", "PASS")
+        job.test_ended("ssh:a-npt", "PASS")
+    assert job.left() == 6 * 20 / 2  # those of b
 
 
 def test_a_column_that_is_complete_is_told(job: JobProgress) -> None:

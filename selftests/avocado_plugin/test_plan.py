@@ -183,7 +183,7 @@ def test_cold_rigs_are_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("host_snapshot", "guest_snapshot", "probe"):
         monkeypatch.setattr(plan, name, lambda *_, name=name: done.append(name))
     one = SimpleNamespace(boot=None)
-    variant: Any = SimpleNamespace(setup=one, name="5.10-npt", host="5.10")
+    variant: Any = SimpleNamespace(setup=one, name="5.10-npt", host="5.10", machine="")
     plan.prepare(plan.Plan((variant,), cold=True))
     assert done == []
     plan.prepare(plan.Plan((variant,), cold=False))

@@ -91,7 +91,7 @@ def test_places_are_made_in_order_and_trouble_stays_where_it_is() -> None:
         "c": (defect,),
         "d": (lambda: done.append("d"),),
     }
-    making = Ahead(works, Slots(1))
+    making = Ahead(works, dict.fromkeys(works, Slots(1)))
     assert not making.is_ready("a")
     making.begin()
     assert making.wait("d") is None
@@ -102,11 +102,27 @@ def test_places_are_made_in_order_and_trouble_stays_where_it_is() -> None:
     assert making.trouble("unknown") is None
 
 
+def test_each_machine_has_slots_of_its_own() -> None:
+    begun, end = [threading.Event(), threading.Event()], threading.Event()
+
+    def make(number: int) -> None:
+        begun[number].set()
+        end.wait(10)
+
+    works = {"a": (lambda: make(0),), "b": (lambda: make(1),)}
+    here, there = Slots(1), Slots(1)
+    making = Ahead(works, {"a": here, "b": there})
+    making.begin()
+    assert all(each.wait(5) for each in begun)
+    assert (making.slots_of("a"), making.slots_of("b"), making.slots_of("unknown")) == (here, there, None)
+    end.set()
+
+
 def test_bad_input_found_late_is_trouble_too() -> None:
     def fails() -> None:
         raise UsageError("the patch does not apply")
 
-    making = Ahead({"a": (fails,)}, Slots(2))
+    making = Ahead({"a": (fails,)}, {"a": Slots(2)})
     making.begin()
     assert isinstance(making.wait("a"), UsageError)
 

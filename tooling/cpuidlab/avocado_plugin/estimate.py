@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cpuidlab.avocado_plugin import all_hosts, plan
+from cpuidlab.avocado_plugin.rig_scheduler import ON_A_MACHINE
 from cpuidlab.base.artifact_kinds import Kind, label_of
 from cpuidlab.base.artifacts import NotMadeError, only_looking
 from cpuidlab.base.errors import LabError, UsageError
@@ -57,11 +58,23 @@ class Outlook:
         """Return how many cells there are to decide."""
         return len(self.hosts) * len(self.pagings) * self.tests
 
+    @property
+    def machines(self) -> int:
+        """Return how many of the hosts are real machines."""
+        return sum(map(host_spec.is_real, self.hosts))
+
     def seconds(self, speed: Speed, at_once: int) -> float:
-        """Return about how many seconds the job takes: kernels come one by one, rigs and cells `at_once` at a time."""
+        """Return about how many seconds the job takes.
+
+        Kernels come one by one. Rigs and cells of nested hosts are done `at_once` at a time, and meanwhile each real
+        machine does its cells.
+        """
         first = len(self.kernels) * speed.seconds(KERNEL) + self.patched * speed.seconds(PATCHED)
         cell = speed.seconds(COLD_CELL if self.cold else CELL)
-        return first + (self.rigs * speed.seconds(RIG) + self.cells * cell) / min(at_once, max(1, self.cells))
+        of_a_host = len(self.pagings) * self.tests
+        nested = (len(self.hosts) - self.machines) * of_a_host
+        here = (self.rigs * speed.seconds(RIG) + nested * cell) / min(at_once, max(1, nested))
+        return first + max(here, of_a_host * cell / ON_A_MACHINE if self.machines else 0.0)
 
     def lines(self, speed: Speed, at_once: int, resumes: bool = False) -> list[str]:
         """Return the same in four lines for people."""
@@ -75,9 +88,13 @@ class Outlook:
             f"{counted(self.tests, 'test')} = {counted(self.cells, 'cell')}",
             f"to fetch: {self._fetched()}",
             f"to make: {self._made()}",
-            f"{most}{duration(self.seconds(speed, at_once))} on this machine{kept}: {at_once} at a time, with "
+            f"{most}{duration(self.seconds(speed, at_once))} on this machine{kept}: {self._order(at_once)}, with "
             f"{rig}{speed.seconds(kind):.0f} s a cell ({source})",
         ]
+
+    def _order(self, at_once: int) -> str:
+        nested = [f"{at_once} at a time"] if self.machines < len(self.hosts) else []
+        return ", ".join([*nested, *(["one at a time on each real machine"] if self.machines else [])])
 
     def _fetched(self) -> str:
         if not self.megabytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cpuidlab.avocado_plugin.estimate import Outlook, counted, duration
+from cpuidlab.avocado_plugin.rig_scheduler import ON_A_MACHINE
 from cpuidlab.base.speed import CELL, COLD_CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.judge.verdict import Verdict
 
@@ -39,6 +40,7 @@ class JobProgress:
         self._rigs = Counter({"": outlook.rigs})  # to be made, by column; "" while nothing is planned yet
         self._made = Counter[str]()
         self._columns: dict[str, Column] = {}
+        self._machines: Mapping[str, str] = {}
         self._lock = threading.RLock()
 
     def planned(self, rigs: Mapping[str, int]) -> None:
@@ -48,9 +50,13 @@ class JobProgress:
             self._rigs = Counter(rigs)
             self._cells = self._tests * len(rigs)
 
-    def begin(self, tests: Mapping[str, int]) -> None:
-        """Note how many tests each column has, in the job's order; the tests begin now."""
+    def begin(self, tests: Mapping[str, int], machines: Mapping[str, str]) -> None:
+        """Note how many tests each column has, in the job's order; the tests begin now.
+
+        `machines` names the real machine of each column, "" for a nested host.
+        """
         with self._lock:
+            self._machines = machines
             self._columns = {name: Column(number) for name, number in tests.items()}
             self._cells = sum(tests.values())
 
@@ -84,8 +90,10 @@ class JobProgress:
         """Return about how many seconds the rest takes."""
         with self._lock:
             first = sum(self.speed.seconds(kind) * max(0, number) for kind, number in self._first.items() if number > 0)
-            work = self._rigs_left() * self.speed.seconds(RIG) + self._cells_left() * self.speed.seconds(self._cell)
-            return first + work / min(self._at_once, max(1, self._cells_left()))
+            cell, alone = self.speed.seconds(self._cell), self._left_on_machines()
+            nested = self._cells_left() - alone.total()
+            here = (self._rigs_left() * self.speed.seconds(RIG) + nested * cell) / min(self._at_once, max(1, nested))
+            return first + max(here, max(alone.values(), default=0) * cell / ON_A_MACHINE)
 
     def line(self) -> str:
         """Return where the job stands, in one line."""
@@ -101,6 +109,14 @@ class JobProgress:
         if "" in self._rigs:
             return max(0, self._rigs[""] - self._made.total())
         return sum(max(0, number - self._made[name]) for name, number in self._rigs.items())
+
+    def _left_on_machines(self) -> Counter[str]:
+        """Return how many cells are left on each real machine."""
+        left = Counter[str]()
+        for name, column in self._columns.items():
+            if machine := self._machines.get(name):
+                left[machine] += max(0, column.tests - column.done)
+        return left
 
     def _cells_left(self) -> int:
         return max(0, self._cells - sum(column.done for column in self._columns.values()))

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from cpuidlab.avocado_plugin import all_hosts
-from cpuidlab.avocado_plugin.rig_scheduler import Ahead, Slots, Work
+from cpuidlab.avocado_plugin.rig_scheduler import ON_A_MACHINE, Ahead, Slots, Work
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.base.parallel import rigs_at_once
 from cpuidlab.base.progress import say
@@ -42,6 +42,11 @@ class Variant:
     def place(self) -> Place:
         """Return the variant's column in the matrix."""
         return self.setup.column, self.setup.paging
+
+    @property
+    def machine(self) -> str:
+        """Return the real machine that it is tested on; "" for a nested host, which this machine carries."""
+        return self.setup.reach.name if isinstance(self.setup, RealSetup) else ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,10 @@ def prepare(job: Plan) -> Ahead:
     The others are made while tests run, and a test waits for its own. Raises LabError or UsageError where nothing can
     be tested at all. An interrupt leaves nothing running.
     """
-    making = Ahead({v.name: tuple(_works(v.setup, job.cold)) for v in job.variants}, Slots(rigs_at_once()))
+    works = {variant.name: tuple(_works(variant.setup, job.cold)) for variant in job.variants}
+    machines = {variant.machine for variant in job.variants}
+    slots = {machine: Slots(ON_A_MACHINE if machine else rigs_at_once()) for machine in machines}
+    making = Ahead(works, {variant.name: slots[variant.machine] for variant in job.variants})
     making.begin()
     troubles = list[Exception]()
     for variant in job.variants:

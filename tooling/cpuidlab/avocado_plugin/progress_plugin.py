@@ -79,7 +79,8 @@ class Progress(ResultEvents):  # type: ignore[misc]  # Avocado has no types
         """Show the line again, now that Avocado has printed where its log is."""
         if current.display:
             names = (test.variant["variant_id"] for suite in job.test_suites for test in suite.tests if test.variant)
-            current.display.job.begin(Counter(names))
+            machines = {variant.name: variant.machine for variant in current.plan.variants} if current.plan else {}
+            current.display.job.begin(Counter(names), machines)
             current.display.start()
 
     def start_test(self, result: Any, state: Mapping[str, Any]) -> None:

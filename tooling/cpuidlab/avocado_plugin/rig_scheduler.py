@@ -9,6 +9,7 @@ from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.progress import say
 
 Work = Callable[[], object]
+ON_A_MACHINE = 2  # of a job's tests at a time on a real machine: one runs there, and the next one starts meanwhile
 
 
 class Slots:
@@ -65,11 +66,13 @@ class Slots:
 class Ahead:
     """Makes the rigs of all places, in order. Where a place's rigs cannot be made, the other places go on.
 
-    The threads are daemons: a job that ends does not wait for them, and a rig ends with its thread.
+    Places that share a machine share its slots. The threads are daemons: a job that ends does not wait for them, and a
+    rig ends with its thread.
     """
 
-    def __init__(self, works: Mapping[str, Sequence[Work]], slots: Slots) -> None:
-        self.slots = slots
+    def __init__(self, works: Mapping[str, Sequence[Work]], slots: Mapping[str, Slots]) -> None:
+        """`works` and `slots` are those of each place."""
+        self._slots = slots
         self._places = frozenset(works)
         self._left = deque(works.items())
         self._done: dict[str, Exception | None] = {}
@@ -78,8 +81,13 @@ class Ahead:
 
     def begin(self) -> None:
         """Start to work in the background."""
-        for _ in range(min(self.slots.number, len(self._left))):
+        number = sum(slots.number for slots in set(self._slots.values()))
+        for _ in range(min(number, len(self._left))):
             threading.Thread(target=self._work, daemon=True, name="ahead").start()
+
+    def slots_of(self, place: str) -> Slots | None:
+        """Return the slots that the tests of that place need; None for a place of which nothing is known."""
+        return self._slots.get(place)
 
     def is_ready(self, place: str) -> bool:
         """Tell whether no test of that place need wait: all is made, or cannot be made, or nothing was to be made."""
@@ -108,17 +116,18 @@ class Ahead:
                 place, works = self._left.popleft()
             except IndexError:
                 return
-            trouble = self._made(works)
+            trouble = self._made(works, self._slots[place])
             with self._changed:
                 self._done[place] = trouble
                 if self._tells:
                     _say(place, trouble)
                 self._changed.notify_all()
 
-    def _made(self, works: Sequence[Work]) -> Exception | None:
+    @staticmethod
+    def _made(works: Sequence[Work], slots: Slots) -> Exception | None:
         try:
             for work in works:
-                with self.slots.making():
+                with slots.making():
                     work()
         except (LabError, UsageError) as error:
             return error

@@ -74,14 +74,15 @@ class WatchingSpawner(ProcessSpawner):  # type: ignore[misc]  # Avocado has no t
             text = error_text.told(trouble) if isinstance(trouble, LabError) else str(trouble)
             _report(runtime_task.task, text, NO_RIG)
             return
-        if making:
-            await _turn(making.slots, handle)
+        slots = making and making.slots_of(name.variant)
+        if slots:
+            await _turn(slots, handle)
         began = time.monotonic()
         try:
             await _run(runtime_task, handle)
         finally:
-            if making:
-                making.slots.give_back()
+            if slots:
+                slots.give_back()
         if not handle.is_over:
             progress_plugin.cell_took(time.monotonic() - began)
 

@@ -72,7 +72,7 @@ class Supervisor:
         # Nothing is sent before the first answer: a `head` may read more than it was told to, and lose what it read.
         threading.Thread(target=self._tell_alive, daemon=True).start()
         if answer == "waiting":
-            say(f"  .. {self._reach.name} is testing for another job; this job waits for its turn")
+            say(f"  .. {self._reach.name} is busy with another test; this one waits for its turn")
             answer = self._expect("", deadline)
         if answer != "ready":
             raise LabError(f"{self._reach.name}: the supervisor said {answer!r} instead of 'ready'", self._far.stderr())
