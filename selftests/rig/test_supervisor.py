@@ -94,6 +94,21 @@ def test_a_file_is_private_and_goes_with_the_folder(supervisor: Supervisor, dead
     assert not path.parent.exists()
 
 
+def test_a_folder_of_an_earlier_boot_is_removed(
+    program: Path, deadline: Deadline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a panic of the machine nobody else removes it."""
+    today = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    for name in (f"{today}.Abc123", "01234567.Abc123", "other"):
+        (tmp_path / f"kvm-cpuid-lab.{name}/saved").mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    kept = _start(program, deadline)
+    assert Path(kept.folder).name.startswith(f"kvm-cpuid-lab.{today}.")
+    kept.close()
+    left = {path.name.removeprefix("kvm-cpuid-lab.") for path in tmp_path.iterdir()}
+    assert left == {f"{today}.Abc123", "other"}
+
+
 def test_what_was_started_ends_with_the_folder(supervisor: Supervisor, deadline: Deadline) -> None:
     process = _started(supervisor, deadline)
     supervisor.close()

@@ -17,12 +17,18 @@ from cpuidlab.rig.streams import ChannelLines
 LOCK = "kvm-cpuid-lab"  # one test at a time on a machine
 PROGRAM = "supervisor"
 ALIVE_SECONDS = 5.0  # the supervisor waits for 30
-_FOLDER = 'd=$(mktemp -d "${{TMPDIR:-/tmp}}/kvm-cpuid-lab.XXXXXX") || exit 1'
+_FOLDER = """boot=$(cut -c1-8 /proc/sys/kernel/random/boot_id)
+d=$(mktemp -d "${{TMPDIR:-/tmp}}/kvm-cpuid-lab.$boot.XXXXXX") || exit 1
+trap 'rm -rf "$d"' EXIT HUP INT PIPE TERM"""
+# A machine whose kernel has panicked may have kept a folder. The name tells the boot, so nothing in it runs any more.
+_REMOVE_OLD = """for old in "${{TMPDIR:-/tmp}}"/kvm-cpuid-lab.*.*; do
+  case $old in *".$boot."*) ;; *) [ -O "$old" ] && rm -rf "$old" ;; esac
+done"""
 # The folder is made by the shell, which also takes the program in: nothing is there before it can be removed again.
 _BRING = f"""
 umask 077
 {_FOLDER}
-trap 'rm -rf "$d"' EXIT HUP INT PIPE TERM
+{_REMOVE_OLD}
 echo "folder $d"
 head -c {{size}} >{{program}} && [ "$(wc -c <{{program}})" = {{size}} ] || exit 1
 chmod 700 {{program}}
@@ -33,7 +39,6 @@ _FIND = f"""
 umask 077
 [ -x {{program}} ] || {{{{ echo "the job's folder is gone" >&2; exit 1; }}}}
 {_FOLDER}
-trap 'rm -rf "$d"' EXIT HUP INT PIPE TERM
 echo "folder $d"
 trap - EXIT HUP INT PIPE TERM
 exec {{program}} {{order}}
