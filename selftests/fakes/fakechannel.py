@@ -31,6 +31,9 @@ class FakeChannel:
         assert self.status is not None
         return self.status
 
+    def send(self, data: bytes) -> int:
+        return self._near.send(data)
+
     def sendall(self, data: bytes) -> None:
         self._near.sendall(data)
 

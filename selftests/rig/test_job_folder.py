@@ -36,10 +36,10 @@ def cargo(tmp_path_factory: pytest.TempPathFactory) -> Cargo:
     subprocess.run(["gcc", "-O2", "-static", "-o", supervisor, TOOLING / "supervisor/supervisor.c"], check=True)
     (folder / "empty.c").write_text("")
     subprocess.run(["gcc", "-shared", "-o", folder / "hook", folder / "empty.c"], check=True)
-    for name in ("readout", "kernel"):
+    for name in ("readout", "barevm", "kernel"):
         (folder / name).write_text(name)
     (folder / "initrd").write_bytes(gzip.compress(b"the image"))
-    return Cargo(supervisor, folder / "readout", folder / "hook", folder / "kernel", folder / "initrd")
+    return Cargo(supervisor, *(folder / name for name in ("readout", "barevm", "hook", "kernel", "initrd")))
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,8 @@ def test_it_is_made_once_and_holds_what_tests_need(cargo: Cargo) -> None:
     folder = Path(job_folder(HERE, "true", cargo))
     assert Path(job_folder(HERE, "true", cargo)) == folder
     assert {file.name: oct(file.stat().st_mode & 0o777) for file in folder.iterdir()} == {
-        "supervisor": "0o700", "readout": "0o700", "cpuidhook.so": "0o700", "vmlinuz": "0o600", "initrd": "0o600",
+        "supervisor": "0o700", "readout": "0o700", "barevm": "0o700", "cpuidhook.so": "0o700",
+        "vmlinuz": "0o600", "initrd": "0o600",
     }  # fmt: skip
     assert (folder / "initrd").read_bytes() == b"the image"
     assert Path(job_folder(Reach("lab2"), "true", cargo)) != folder

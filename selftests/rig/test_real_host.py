@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from cpuidlab.rig.real_setup import RealSetup, may_reload
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.saved_guest import Known
 from cpuidlab.rig.settings import Setting
+from cpuidlab.rig.streams import ChannelLines
 from cpuidlab.rig.supervisor import Supervisor
 
 LOCK = f"kvm-cpuid-lab selftest of hosts {os.getpid()}"
@@ -113,6 +115,13 @@ def test_a_log_that_may_not_be_read_is_empty_and_says_what_would_allow_it(host: 
     (Path(host.layout.folder) / "hook.log").write_text("a line\n")
     text = host.run(f"readout host-log=/dev/kmsg hook-log={host.layout.hook_log}", deadline)
     assert text == "\x1ehost-log\n\x1ehook-log\na line\n"
+
+
+def test_a_program_of_the_job_is_talked_to_and_ends_with_the_test(host: RealHost, deadline: Deadline) -> None:
+    Path(host.job_folder, "barevm").symlink_to("/bin/cat")
+    lines = ChannelLines(host.open_program("barevm", deadline), host.watch)
+    lines.send(b"open 0 /dev/kvm\n")
+    assert lines.recv_line(time.monotonic() + 10) == "open 0 /dev/kvm"
 
 
 def test_the_threads_are_those_of_the_folder(host: RealHost, deadline: Deadline) -> None:

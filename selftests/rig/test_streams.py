@@ -2,9 +2,11 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.rig import streams
 from cpuidlab.rig.streams import ChannelLines, as_socket
 from fakechannel import FakeChannel
 
@@ -62,6 +64,21 @@ def test_lines_whatever_the_pieces() -> None:
     assert [lines.recv_line(deadline) for _ in range(2)] == ["ok two", "ok thr\ufffdee"]
     lines.send(b"list\n")
     assert channel.far.recv(99) == b"list\n"
+
+
+def test_what_does_not_fit_at_once_is_sent_as_the_other_side_reads() -> None:
+    channel = FakeChannel()
+    data = bytes(range(256)) * 20_000
+    with ThreadPoolExecutor() as pool:
+        sent = pool.submit(ChannelLines(channel.as_channel(), well).send, data)
+        assert receive(channel.far, len(data)) == data
+        sent.result()
+
+
+def test_an_other_side_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "SEND_SECONDS", 0.1)
+    with pytest.raises(LabError, match="takes nothing more"):
+        ChannelLines(FakeChannel().as_channel(), well).send(bytes(5_000_000))
 
 
 def test_a_silent_hook_is_waited_for_until_the_deadline() -> None:

@@ -74,6 +74,9 @@ class HostShell(Protocol):
         Raises LabError where the command does not end in time and, with `check`, where it fails.
         """
 
+    def open_program(self, command: str, deadline: Deadline) -> Stream:
+        """Start a program of the lab's, and return a byte stream to its standard input and output."""
+
     def open_tcp(self, port: int, deadline: Deadline) -> Stream:
         """Return a byte stream to a port of the host's loopback."""
 

@@ -50,6 +50,7 @@ def host_base(keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
         "guest/vmlinuz": guest_kernel.vmlinuz,
         "guest/initrd": guest_image(guest_kernel, keys),
         HOOK_IN_HOST: hook,
+        "usr/bin/barevm": barevm(),
     }
     return _base("host", keys, extra)
 
@@ -82,6 +83,11 @@ def check_room(role: str, image: Path, memory_mib: int) -> Path:
 def hook_library() -> Path:
     """Return the compiled hook: a shared library that is preloaded into the guest's QEMU."""
     return compiled("cpuidhook.so", sorted(HOOK.glob("*.[ch]")), *HOOK_FLAGS)
+
+
+def barevm() -> Path:
+    """Return the compiled program that calls the host's KVM without QEMU."""
+    return compiled("barevm", [GUESTS / "host" / "barevm.c"], "-static")
 
 
 def made_of(role: str, kernel: Kernel, base: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from cpuidlab.rig.reach import Reach
 from cpuidlab.rig.supervisor import PROGRAM, Supervisor
 
 BRING_SECONDS = 400.0  # 25 MB, over whatever line leads to the machine
-KERNEL, INITRD, HOOK, READOUT = "vmlinuz", "initrd", "cpuidhook.so", "readout"
+KERNEL, INITRD, HOOK, READOUT, BAREVM = "vmlinuz", "initrd", "cpuidhook.so", "readout", "barevm"
 _LOCKS: dict[str, threading.Lock] = {}
 _OWN: set[str] = set()
 
@@ -26,6 +26,7 @@ class Cargo:
 
     supervisor: Path
     readout: Path
+    barevm: Path
     hook: Path
     kernel: Path
     initrd: Path
@@ -80,6 +81,7 @@ def _brought(reach: Reach, qemu: str, cargo: Cargo, deadline: Deadline) -> Super
     supervisor = Supervisor(reach, cargo.supervisor, deadline)
     try:
         supervisor.put(READOUT, cargo.readout.read_bytes(), deadline, 0o700)
+        supervisor.put(BAREVM, cargo.barevm.read_bytes(), deadline, 0o700)
         supervisor.put(HOOK, cargo.hook.read_bytes(), deadline, 0o700)
         _check_hook(reach, qemu, supervisor.path(HOOK), deadline)
         supervisor.put(KERNEL, cargo.kernel.read_bytes(), deadline)

@@ -92,6 +92,12 @@ class RealHost:
         text = "\x1ehost-log\n" if way is None else self._reach.run(f"{self._readout(way)} {log}", deadline)
         return text + self._reach.run(f"{self._readout('')} {rest}", deadline)
 
+    def open_program(self, command: str, _: Deadline) -> socket.socket:
+        """Start a program of the job's folder, and return a byte stream to it."""
+        program = self._reach.open(shlex.quote(f"{self.job_folder}/{command}"))
+        self._programs.append(program)
+        return program.socket
+
     def open_tcp(self, port: int, deadline: Deadline) -> socket.socket:
         """Return a byte stream to what listens for the lab: the guest's SSH, QMP or the hook."""
         program = self._supervisor.connect(_SOCKETS[port])

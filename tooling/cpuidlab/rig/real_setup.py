@@ -88,6 +88,7 @@ class RealSetup:
         return Cargo(
             supervisor=compiled("supervisor", [TOOLING / "supervisor/supervisor.c"], "-static"),
             readout=compiled("readout", [GUESTS / "readout.c"], "-static"),
+            barevm=images.barevm(),
             hook=images.hook_library(),
             kernel=self.guest_kernel.vmlinuz,
             initrd=_packed(images.guest_image(self.guest_kernel, self.keys)),

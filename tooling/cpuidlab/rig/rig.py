@@ -152,6 +152,10 @@ class Rig(ABC):
             self._hook = Hook(ChannelLines(stream, self.machine.watch))
         return self._hook
 
+    def open_barevm(self) -> ChannelLines:
+        """Start the program on the host that calls KVM without QEMU (guests/host/barevm.c)."""
+        return ChannelLines(self.host.open_program("barevm", self.deadline), self.machine.watch)
+
     def files(self) -> dict[str, str]:
         """Return the host's raw kernel log, and what guest console, guest's QEMU and hook have written, by name.
 

@@ -8,8 +8,10 @@ from contextlib import suppress
 
 from paramiko import Channel
 
-from cpuidlab.base.deadline import POLL_SECONDS
+from cpuidlab.base.deadline import POLL_SECONDS, Deadline
 from cpuidlab.base.errors import ClosedError, LabError
+
+SEND_SECONDS = 60.0
 
 
 def as_socket(channel: Channel | socket.socket) -> socket.socket:
@@ -48,12 +50,18 @@ class ChannelLines:
         channel.settimeout(POLL_SECONDS)
 
     def send(self, data: bytes) -> None:
-        """Send all of `data`. Raises LabError where the other side is gone."""
-        try:
-            self._channel.sendall(data)
-        except OSError as error:
-            self._watch()
-            raise LabError(f"the other side's connection is gone: {error!r}") from error
+        """Send all of `data`. Raises LabError where the other side is gone, or takes nothing for SEND_SECONDS."""
+        deadline = Deadline.after(SEND_SECONDS)
+        while data:
+            try:
+                data = data[self._channel.send(data) :]
+            except TimeoutError as error:  # an SSH server takes some kilobytes, and more when its program has read them
+                self._watch()
+                if deadline.left() == 0:
+                    raise LabError("the other side takes nothing more") from error
+            except OSError as error:
+                self._watch()
+                raise LabError(f"the other side's connection is gone: {error!r}") from error
 
     def recv_line(self, deadline: float) -> str:
         """Return the next line without its end.
