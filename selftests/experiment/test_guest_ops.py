@@ -4,7 +4,7 @@ import socket
 from functools import partial
 
 import pytest
-from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.base.errors import LabError, LostVMError, UnknownCommandError, UnsupportedError
 from cpuidlab.experiment import guest_ops, page_probe
 from cpuidlab.experiment.guest import Course
 from cpuidlab.experiment.note import Note
@@ -24,6 +24,17 @@ def test_a_reset_is_allowed_awaited_and_followed_by_a_boot() -> None:
     assert rig.log == ["set-action", "system_reset", "query-status"]
     assert rig.qmp.sent[-3] == ("set-action", {"reboot": "reset"})
     assert guest.course is Course.BOOTS
+
+
+def test_a_qemu_that_cannot_allow_a_reboot_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(command: str, *_: object, **__: object) -> None:
+        raise UnknownCommandError(command)
+
+    guest = guest_on(FakeRig())
+    monkeypatch.setattr(guest.rig.qmp, "execute", execute)
+    for reset in (guest_ops.system_reset, guest_ops.guest_reboot):
+        with pytest.raises(UnsupportedError, match=r"QEMU 6\.0 and later can"):
+            reset(guest)
 
 
 def test_a_reset_that_never_comes_shows_the_transcript() -> None:

@@ -16,6 +16,7 @@ class Refused:
     """The answer to a command that QEMU refuses."""
 
     reason: str
+    kind: str = "GenericError"
 
 
 class No(Enum):
@@ -83,6 +84,6 @@ class FakeQmp(threading.Thread):
         if command in self._events:
             self.say(event(self._events[command]))
         if isinstance(answer, Refused):
-            self.say({"error": {"class": "GenericError", "desc": answer.reason}, **number})
+            self.say({"error": {"class": answer.kind, "desc": answer.reason}, **number})
         elif answer is not No.ANSWER:
             self.say({"return": answer, **number})

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.base.errors import LabError, LostVMError, UnknownCommandError
 from cpuidlab.rig import qmp as qmp_module
 from cpuidlab.rig.qmp import Qmp
 from fakeqmp import FakeQmp, No, Refused, event
@@ -63,6 +63,13 @@ def test_a_refusal_is_a_lab_error_and_the_connection_lives() -> None:
         assert qmp.transcript[-1] == '<- {"error": "no such CPU"}'
         qmp.watch()
         assert qmp.execute("query-status", soon()) == {"status": "running"}
+
+
+def test_a_command_that_an_old_qemu_does_not_know() -> None:
+    with talking() as (qmp, server):
+        server.answers["set-action"] = Refused("not found", "CommandNotFound")
+        with pytest.raises(UnknownCommandError, match="guest: QMP set-action was refused: not found"):
+            qmp.execute("set-action", soon())
 
 
 def test_an_event_before_an_answer_and_one_of_its_own() -> None:

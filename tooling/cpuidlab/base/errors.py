@@ -29,6 +29,10 @@ class LostVMError(LabError):
     """A virtual machine ended, panicked or closed its QMP connection while the lab waited for it."""
 
 
+class UnknownCommandError(LabError):
+    """QEMU does not know a command of QMP: it is older than the command."""
+
+
 class HopelessBootError(LostVMError):
     """A booting machine printed why it cannot come up, and the next boot would end in the same way."""
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.base.errors import LabError, LostVMError, UnknownCommandError, UnsupportedError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.note import Note
 
@@ -133,8 +133,11 @@ def _slots(guest: Guest) -> list[dict[str, Any]]:
 
 
 def _allow_reboots(guest: Guest) -> None:
-    """QEMU was started with -no-reboot, so that an unwanted reset ends it."""
-    guest.rig.qmp.execute("set-action", guest.deadline, reboot="reset")
+    """QEMU was started with -no-reboot, so that an unwanted reset ends it. UnsupportedError before QEMU 6.0."""
+    try:
+        guest.rig.qmp.execute("set-action", guest.deadline, reboot="reset")
+    except UnknownCommandError as error:
+        raise UnsupportedError("the machine's QEMU cannot allow a guest to reboot; QEMU 6.0 and later can") from error
 
 
 def _await_event(guest: Guest, name: str) -> None:

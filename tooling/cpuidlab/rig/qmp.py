@@ -9,7 +9,7 @@ from typing import Any
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.base.errors import LabError, LostVMError, UnknownCommandError
 
 logging.getLogger("qemu.qmp").setLevel(logging.WARNING)  # the transcript has everything; see ssh.py
 ANSWER_SECONDS = 30.0  # for each command: none of ours takes long, and time must be left to look at what hangs
@@ -34,7 +34,8 @@ class Qmp:
     def execute(self, command: str, deadline: Deadline, **arguments: Any) -> Any:
         """Run one command, and return its answer. A `_` in an argument's name stands for `-`.
 
-        Raises LabError where QEMU refuses the command or is silent too long, LostVMError where the connection ends.
+        Raises LabError where QEMU refuses the command or is silent too long, UnknownCommandError where it does not
+        know the command, LostVMError where the connection ends.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         self._note("->", {"execute": command, "arguments": named})
@@ -43,7 +44,8 @@ class Qmp:
             answer = self._until(self._client.execute(command, named or None), patience, command)
         except ExecuteError as error:
             self._note("<-", {"error": str(error)})
-            raise LabError(f"{self.name}: QMP {command} was refused: {error}") from error
+            kind = UnknownCommandError if error.error_class == "CommandNotFound" else LabError
+            raise kind(f"{self.name}: QMP {command} was refused: {error}") from error
         self._note("<-", {"return": answer})
         self._drain()
         return answer
