@@ -4,7 +4,7 @@
  * line. Descriptors and buffers have numbers that the requests give them; all other numbers are hexadecimal.
  *
  *   open FD PATH                   "RET ERRNO"
- *   ioctl FD REQUEST ARG [NEW]     "RET ERRNO"; ARG is a number, or bN for buffer N. RET is kept as descriptor NEW
+ *   ioctl FD REQUEST ARG [NEW]     "RET ERRNO"; ARG is a number, or @N for buffer N. RET is kept as descriptor NEW
  *   run FD IMMEDIATE               "RET ERRNO EXIT_REASON DETAIL" of KVM_RUN; DETAIL is the first word behind the head of
  *                                  struct kvm_run. A vCPU that does not come back is interrupted: EINTR
  *   close FD                       "RET ERRNO"
@@ -13,7 +13,7 @@
  *   get BUFFER COUNT               the first bytes, in hexadecimal
  *   flush                          no answer; all answers so far are sent
  *
- * What a request means is decided in cpuidlab.experiment.bare_vm. A request that is none of these ends the program.
+ * What a request means is decided in cpuidlab.experiment.bare_kvm. A request that is none of these ends the program.
  */
 #include <err.h>
 #include <errno.h>
@@ -95,7 +95,7 @@ static void do_ioctl(char *words)
 	int fd = fds[below(&words, FDS)], ret;
 	unsigned long request = number(&words), arg;
 
-	if (words && *words == 'b') {
+	if (words && *words == '@') {
 		words++;
 		arg = (unsigned long)buffer(&words);
 	} else {

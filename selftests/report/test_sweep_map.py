@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.commands import cli, sweep
+from cpuidlab.experiment.freeze import FreezeMap
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Bits, Outcome, Removal, Row, Sweep, owned
 from cpuidlab.experiment.words import NOTE_WORDS
@@ -20,7 +21,7 @@ from cpuidlab.report import sweep_map, sweep_page
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import described, difference, names, outcomes, summary
 from cpuidlab.rig.guest_config import PROFILES
-from cpuidlab.rig.rig import GuestStart, RigFacts
+from cpuidlab.rig.rig import GuestStart, RigFacts, Stage
 from models import EPYC
 
 REFUSES, TAKES = NOTE_WORDS[Note.ALL_REFUSED], NOTE_WORDS[Note.ALL_TAKEN]
@@ -42,9 +43,10 @@ def swept(usual: Outcome, model: Model = EPYC, **special: Bits) -> Sweep:
 
 
 def mapped(sweep: Sweep, host: str = "5.10", paging: str = "npt") -> Map:
-    return Map(host, f"{host}.9-cloud-amd64", paging, "tcg", PROFILES["small"].cpu, "stable", sweep)
+    return Map(host, f"{host}.9-cloud-amd64", f"{host}.9-1", paging, "tcg", PROFILES["small"].cpu, "stable", sweep)
 
 
+FREEZING = FreezeMap({"irqchip": ("accepted", "EINVAL", "EINVAL")}, ())
 TAKING = swept("applied", refused=LINEAR, ignored=owned(EPYC))
 REFUSING = swept("refused", ignored=owned(EPYC))
 KEPT = "leaf 0x1 ECX.osxsave, EDX.apic; leaf 0x7 ECX.ospke; leaf 0xd EBX; leaf 0xd.1 EBX"
@@ -137,6 +139,14 @@ def test_json_reads_back(sweep: Sweep, tmp_path: Path) -> None:
     assert "SDM" in ospke["source"]
 
 
+def test_a_map_of_schema_1_is_read_without_a_freeze_part(tmp_path: Path) -> None:
+    data = sweep_map.to_data(mapped(TAKING))
+    del data["version"], data["freeze"]
+    (tmp_path / "old.json").write_text(json.dumps(data | {"schema": 1}))
+    found = sweep_map.read(tmp_path / "old.json")
+    assert found == replace(mapped(TAKING), version="5.10.9-cloud-amd64")
+
+
 def spoiled(change: Callable[[dict[str, Any]], object]) -> str:
     data = json.loads(json.dumps(sweep_map.to_data(mapped(TAKING))))
     change(data)
@@ -147,7 +157,10 @@ def spoiled(change: Callable[[dict[str, Any]], object]) -> str:
     "text",
     [
         "", "[]", "{}", '{"schema": 1}',
-        spoiled(lambda d: d.update(schema=2)),
+        spoiled(lambda d: d.update(schema=1)),
+        spoiled(lambda d: d.update(schema=3)),
+        spoiled(lambda d: d.update(freeze=7)),
+        spoiled(lambda d: d.update(freeze={"calls": {"irqchip": {}}, "msrs": []})),
         spoiled(lambda d: d.update(host=5)),
         spoiled(lambda d: d.update(seconds="long")),
         spoiled(lambda d: d["rows"][0].update(refused="0xffffffff")),
@@ -197,6 +210,11 @@ def test_a_leaf_that_one_kernel_lacks_is_shown_so() -> None:
 
 
 class FakeRig:
+    deadline = None
+
+    def open_barevm(self) -> None:
+        """Nothing to talk to."""
+
     def __enter__(self) -> "FakeRig":
         return self
 
@@ -224,12 +242,15 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
     def open_rig(one: Any, stage: str, profile: object, deadline: object) -> FakeRig:
         if lost and one.name in lost:
             raise LabError(lost[one.name])
-        asked.append(profile)
+        if stage is Stage.GUEST_READY:
+            asked.append(profile)
         return FakeRig()
 
     monkeypatch.setattr("cpuidlab.avocado_plugin.plan.setup", setup)
     monkeypatch.setattr(sweep, "guest_snapshot", lambda *_: None)
     monkeypatch.setattr(sweep, "open_rig", open_rig)
+    monkeypatch.setattr(sweep, "BareKvm", lambda *_: None)
+    monkeypatch.setattr(sweep, "freeze_map", lambda _: FREEZING)
     monkeypatch.setattr(sweep, "Guest", lambda _: SimpleNamespace(sweep=lambda vcpu: TAKING))
     monkeypatch.setattr(sweep, "observed", lambda _: seen)
     rows = [CatalogueRow(s, s, s, "x", True, lack) for s, lack in (("5.10", None), ("6.19", "lacks"), ("6.1", None))]
@@ -249,6 +270,7 @@ def test_all_hosts_in_both_modes(
     said = capsys.readouterr().out
     assert said.count("flips alone: 0.250 s; guest afterwards: stable") == 6
     assert f"5.10 npt (5.10.9, tcg): {TAKES}" in said
+    assert said.count("frozen by the first vCPU or its first run: calls: 1 of 1; feature MSRs: 0 of 0") == 6
     assert cli.main(["sweep", "--diff", str(folder / names[0]), str(folder / names[1])]) == 0
     assert capsys.readouterr().out == "no difference\n"
 

@@ -13,9 +13,12 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.parallel import in_parallel, rigs_at_once
 from cpuidlab.base.progress import say, step
+from cpuidlab.experiment.bare_kvm import BareKvm
+from cpuidlab.experiment.freeze import freeze_map
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observe import observed
 from cpuidlab.report import sweep_map, sweep_page, sweep_text
+from cpuidlab.report.freeze_text import freeze_story
 from cpuidlab.report.observation_lines import guest_lines
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.rig.guest_config import PROFILES, Profile
@@ -66,7 +69,9 @@ def make_maps(
 
 
 def sweep_one(setup: AnySetup, profile: Profile) -> Map:
-    """Take a running guest, sweep its first vCPU, and look at the guest afterwards."""
+    """Map what is frozen, on VMs without QEMU; then sweep the first vCPU of a running guest, and look at the guest."""
+    with open_rig(setup, Stage.HOST_READY, profile, Deadline.after(SECONDS)) as rig:
+        frozen = freeze_map(BareKvm(rig.open_barevm(), rig.deadline))
     with open_rig(setup, Stage.GUEST_READY, profile, Deadline.after(SECONDS)) as rig:
         guest = Guest(rig)
         found = guest.sweep(vcpu=0)
@@ -77,7 +82,8 @@ def sweep_one(setup: AnySetup, profile: Profile) -> Map:
     health = "stable" if is_stable else f"not stable: {'; '.join(guest_lines(seen))}"
     kernel = setup.kernel
     on = f" on {setup.carrier.cpu}" if isinstance(setup, Setup) and setup.carrier.model else ""
-    return Map(kernel.label, kernel.release, setup.paging, setup.accel, f"{profile.cpu}{on}", health, found)
+    place = (kernel.label, kernel.release, kernel.version, setup.paging, setup.accel, f"{profile.cpu}{on}")
+    return Map(*place, health, found, frozen)
 
 
 def guest(cpu: str) -> Profile:
@@ -111,6 +117,7 @@ def story_of(one: Map) -> str:
     head = f"{one.name} ({one.release}, {one.accel}): {sweep_text.summary(one.sweep)}"
     lines = [f"{head}; {one.sweep.counts.accepted + one.sweep.counts.refused} trials"]
     lines += [f"  {outcome}: {text}" for outcome, text in said.items() if text]
+    lines += [f"  {text}" for text in freeze_story(one)]
     return "\n".join([*lines, f"  flips alone: {one.sweep.seconds:.3f} s; guest afterwards: {one.guest}"])
 
 

@@ -111,11 +111,17 @@ def _place(vendor: Vendor | None, version: str) -> Place:
     return series(version) if hidden else lies
 
 
-def _properties(release: str, version: str) -> dict[str, bool | None]:
+def place_of(release: str, version: str) -> Place | None:
+    """Where KVM of a release lies in upstream's history; None where its vendor rebases KVM or no version is known."""
     vendor = vendors.vendor_of(release)
     if not is_version(version) or (vendor and vendor.kvm == "rebased"):
-        return {each.name: None for each in eras.properties()}
-    return {each.name: each.of(_place(vendor, version)) for each in eras.properties()}
+        return None
+    return _place(vendor, version)
+
+
+def _properties(release: str, version: str) -> dict[str, bool | None]:
+    lies = place_of(release, version)
+    return {each.name: each.of(lies) if lies else None for each in eras.properties()}
 
 
 def _by_table(release: str, table: str, has: Mapping[str, bool | None]) -> Prediction | None:

@@ -6,25 +6,35 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cpuidlab.base.errors import UsageError
+from cpuidlab.experiment.freeze import FreezeMap
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, Outcome, Removal, Row, Sweep, Word
 from cpuidlab.kvm.fields import FIELDS
+from cpuidlab.report import freeze_data
 
-SCHEMA = 1
-_PLACE = ("host", "release", "paging", "accel", "cpu", "guest")
-_SHAPE = {*_PLACE, "schema", "seconds", "rows", "removals", "fields"}
+SCHEMA = 2
+_OLD_PLACE = ("host", "release", "paging", "accel", "cpu", "guest")
+_PLACE = (*_OLD_PLACE, "version")
+_REST = {"schema", "seconds", "rows", "removals", "fields"}
+_SHAPES = {1: {*_OLD_PLACE, *_REST}, SCHEMA: {*_PLACE, *_REST, "freeze"}}
 
 
 @dataclass(frozen=True)
 class Map:
-    """`cpu` is what the guest's QEMU was told of its CPU, `guest` is "stable" or what became of the guest after it."""
+    """What one kernel does, in one paging mode.
+
+    `version` is that of the kernel's package. `cpu` is what the guest's QEMU was told of its CPU, `guest` is "stable"
+    or what became of the guest after the sweep. `freeze` is None in a file of schema 1.
+    """
 
     host: str
     release: str
+    version: str
     paging: str
     accel: str
     cpu: str
     guest: str
     sweep: Sweep
+    freeze: FreezeMap | None = None
 
     @property
     def name(self) -> str:
@@ -46,6 +56,7 @@ def to_data(found: Map) -> dict[str, object]:
              "bits": one.bits, "source": one.source}
             for one in FIELDS.values() if (one.leaf, one.subleaf) in leaves
         ],
+        "freeze": found.freeze and freeze_data.to_data(found.freeze),
     }  # fmt: skip
 
 
@@ -72,13 +83,15 @@ def _row_data(row: Row) -> dict[str, object]:
 
 
 def _map(data: dict[str, Any]) -> Map:
-    if set(data) != _SHAPE or data["schema"] != SCHEMA:
-        raise ValueError(f"it should have schema {SCHEMA} and {', '.join(sorted(_SHAPE))}")
+    if set(data) != _SHAPES.get(data["schema"]):
+        raise ValueError(f"it should have schema {SCHEMA} and {', '.join(sorted(_SHAPES[SCHEMA]))}")
+    data = {"version": data["release"], "freeze": None, **data}
     if not all(isinstance(data[name], str) for name in _PLACE):
         raise TypeError(f"{', '.join(_PLACE)} should be text")
     removals = tuple(_removal(one) for one in data["removals"])
     sweep = Sweep(tuple(_row(one) for one in data["rows"]), removals, float(data["seconds"]))
-    return Map(**{name: data[name] for name in _PLACE}, sweep=sweep)
+    freeze = None if data["freeze"] is None else freeze_data.from_data(data["freeze"])
+    return Map(**{name: data[name] for name in _PLACE}, sweep=sweep, freeze=freeze)
 
 
 def _row(data: dict[str, Any]) -> Row:

@@ -1,4 +1,4 @@
-"""What maps of several kernels look like together: one page and one Markdown table, leaf by leaf."""
+"""What maps of several kernels look like together: one page and one Markdown text, call by call and leaf by leaf."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from pathlib import Path
 
 from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Row, Word
 from cpuidlab.kvm.fields import FIELDS, leaf_name
+from cpuidlab.report.freeze_page import freeze_markdown, freeze_part
 from cpuidlab.report.markdown_table import as_table, plain
 from cpuidlab.report.render import render
 from cpuidlab.report.sweep_map import Map
 from cpuidlab.report.sweep_text import difference, names, outcomes, summary
 
+TITLE = "What can be changed once a vCPU exists, and once it has run"
 PAGE, TABLE = "sweep.html", "sweep.md"
 ABSENT = "absent"
 MEANINGS = {
@@ -106,8 +108,11 @@ def _group(maps: Sequence[Map]) -> str:
 
 
 def markdown(maps: Sequence[Map]) -> str:
-    """The maps as GitHub tables: what each kernel does at large, then leaf by leaf, then any two in words."""
-    parts = ["# Which bits of CPUID can be changed after KVM_RUN", _large(maps)]
+    """The maps as GitHub tables: what is frozen, what each kernel does with CPUID, at large and leaf by leaf, then any
+    two in words."""
+    frozen = freeze_part(maps)
+    parts = [f"# {TITLE}", *(freeze_markdown(frozen) if frozen else [])]
+    parts += ["## Which bits of CPUID can be changed after KVM_RUN", _large(maps)]
     for leaf in leaves(maps):
         rows = [
             [
@@ -116,7 +121,7 @@ def markdown(maps: Sequence[Map]) -> str:
             ]
             for line in leaf.lines
         ]
-        parts += [f"## {leaf.name}", as_table([["bits", *(one.name for one in maps)], *rows])]
+        parts += [f"### {leaf.name}", as_table([["bits", *(one.name for one in maps)], *rows])]
     for old, new, lines in differences(maps):
         parts += [f"## From {plain(old)} to {plain(new)}", "\n".join(f"- {plain(line)}" for line in lines)]
     return "\n\n".join(parts) + "\n"
@@ -135,6 +140,7 @@ def html(maps: Sequence[Map]) -> str:
     """The maps as one self-contained page."""
     return render(
         "sweep.html.j2",
-        maps=maps, leaves=leaves(maps), differences=differences(maps), meanings=MEANINGS, summary=summary,
-        outcomes=outcomes, letters={name: name[0].upper() if name != ABSENT else "·" for name in MEANINGS},
+        title=TITLE, frozen=freeze_part(maps), maps=maps, leaves=leaves(maps), differences=differences(maps),
+        meanings=MEANINGS, summary=summary, outcomes=outcomes,
+        letters={name: name[0].upper() if name != ABSENT else "·" for name in MEANINGS},
     )  # fmt: skip

@@ -7,6 +7,8 @@ from cpuidlab.experiment.sweep import ALL, OUTCOMES, WORDS, Bits, Key, Outcome, 
 from cpuidlab.experiment.words import NOTE_WORDS
 from cpuidlab.judge.prediction import of_release
 from cpuidlab.kvm.fields import FIELDS, leaf_name
+from cpuidlab.report import freeze_text
+from cpuidlab.report.bit_ranges import bit_ranges
 from cpuidlab.report.sweep_map import Map
 
 # Why a bit of a field became that, where it is known.
@@ -43,6 +45,7 @@ def described(bits: Bits, sweep: Sweep) -> str:
 def difference(old: Map, new: Map) -> tuple[str, ...]:
     """What is different in `new`, a sentence each; empty where both took and refused the same of the same leaves."""
     lines = [*_leaf_lines(old, new), *_bit_lines(old, new), *_errno_lines(old, new), *_removal_lines(old, new)]
+    lines += freeze_text.difference(old, new)
     return (*lines, *(_era_lines(old, new) if lines else ()))
 
 
@@ -50,7 +53,7 @@ def _era_lines(old: Map, new: Map) -> list[str]:
     """What the versions promise, unless KVM was rebuilt with a patch."""
     if any("+" in one.host for one in (old, new)):
         return []
-    eras = [era for one in (old, new) if (era := of_release(one.release, one.release).era)]
+    eras = [era for one in (old, new) if (era := of_release(one.release, one.version).era)]
     if len(eras) < 2 or eras[0] == eras[1]:
         return []
     first, second = sorted(eras, key=lambda era: era.ranges[-1].start)
@@ -153,23 +156,10 @@ def names(leaf: tuple[int, int], word: str, mask: int) -> list[str]:
     found = []
     for field in FIELDS.values():
         if (field.leaf, field.subleaf, field.register) == (*leaf, word) and mask & field.mask:
-            part = "" if mask & field.mask == field.mask else _ranges(mask & field.mask)
+            part = "" if mask & field.mask == field.mask else f"[{bit_ranges(mask & field.mask)}]"
             found.append(f"{shown}.{field.name}{part}")
             mask &= ~field.mask
-    return [*found, *([shown + _ranges(mask)] if mask else [])]
-
-
-def _ranges(mask: int) -> str:
-    """Such as `[31:16,4]`."""
-    parts = []
-    while mask:
-        high = mask.bit_length() - 1
-        low = high
-        while low and mask >> (low - 1) & 1:
-            low -= 1
-        parts.append(f"{high}:{low}" if high > low else f"{high}")
-        mask &= (1 << low) - 1
-    return f"[{','.join(parts)}]"
+    return [*found, *([f"{shown}[{bit_ranges(mask)}]"] if mask else [])]
 
 
 def _fields(wanted: tuple[str, ...]) -> Bits:

@@ -11,7 +11,7 @@ import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError
 from cpuidlab.base.paths import GUESTS
-from cpuidlab.experiment.bare_vm import OUT, RESET_OFFSET, BareKvm
+from cpuidlab.experiment.bare_kvm import OUT, RESET_OFFSET, BareKvm
 from cpuidlab.kvm import uapi
 from cpuidlab.kvm.cpuid import Entry
 from fakehook import HERE, STRICT
@@ -76,7 +76,7 @@ def test_a_vcpu_is_made_given_a_model_run_and_frozen(kvm: BareKvm) -> None:
     assert [call.word for call in (before, same, changed)] == ["accepted", "accepted", "EINVAL"]
     assert ran.exit_reason == "IO"
     assert kvm.get_model(vcpu) == MODEL
-    assert any(line.endswith(f"{uapi.REQUESTS['KVM_SET_CPUID2']:x} b0 -> -1 22") for line in kvm.transcript)
+    assert any(line.endswith(f"{uapi.REQUESTS['KVM_SET_CPUID2']:x} @0 -> -1 22") for line in kvm.transcript)
 
 
 def test_a_run_that_is_interrupted_has_no_exit_reason(kvm: BareKvm) -> None:
@@ -132,7 +132,7 @@ def test_no_device_is_a_failure_of_the_lab(pipe: Pipe, monkeypatch: pytest.Monke
     [
         ("fly 1", "not a request: fly"), ("run 1", "not a request: a word is missing"), ("run x 0", "not a request: x"),
         ("close 100", "100 is not below 100"), ("put 1 abc", "not a request: c"), ("put 1 zz", "not a request: zz"),
-        ("get 1 10001", "10001 is not below 10001"), ("ioctl 0 1 b100", "100 is not below 100"),
+        ("get 1 10001", "10001 is not below 10001"), ("ioctl 0 1 @100", "100 is not below 100"),
     ],
 )  # fmt: skip
 def test_what_is_no_request_ends_the_program(pipe: Pipe, request_line: str, said: str) -> None:

@@ -109,7 +109,7 @@ class BareKvm:
         words = f"ioctl {fd:x} {uapi.REQUESTS[name]:x} "
         if isinstance(arg, bytes):
             self._ask(f"put 0 {arg.hex()}")
-        words += "b0" if isinstance(arg, bytes) else f"{arg:x}"
+        words += "@0" if isinstance(arg, bytes) else f"{arg:x}"
         return self._ask(words if new is None else f"{words} {new:x}")
 
     def read(self, fd: int, name: str, given: bytes, count: int) -> Reading:
@@ -119,16 +119,19 @@ class BareKvm:
 
     def create_vm(self) -> int:
         """Return a new VM."""
-        return self._new(self.system, "KVM_CREATE_VM", 0)
+        return self._new(self.system, "KVM_CREATE_VM", 0)[0]
 
     def create_vcpu(self, vm: int, number: int = 0) -> int:
         """Return a new vCPU."""
+        return self.try_create_vcpu(vm, number)[0]
+
+    def try_create_vcpu(self, vm: int, number: int = 0) -> tuple[int, Call]:
+        """Return a new vCPU, and the call that tells whether there is one."""
         return self._new(vm, "KVM_CREATE_VCPU", number)
 
-    def _new(self, fd: int, name: str, arg: int) -> int:
+    def _new(self, fd: int, name: str, arg: int) -> tuple[int, Call]:
         new = self._free.pop()
-        self.ioctl(fd, name, arg, new)
-        return new
+        return new, self.ioctl(fd, name, arg, new)
 
     def close(self, *fds: int) -> None:
         """Close descriptors; a VM ends with its last one."""
@@ -146,7 +149,7 @@ class BareKvm:
         """Map a page of code where a vCPU begins."""
         self._ask(f"put 0 {uapi.memory_region(0, RESET_PAGE, PAGE).hex()}")
         self._ask(f"point 0 {uapi.REGION_POINTER:x} {page:x}")
-        return self._ask(f"ioctl {vm:x} {uapi.REQUESTS['KVM_SET_USER_MEMORY_REGION']:x} b0")
+        return self._ask(f"ioctl {vm:x} {uapi.REQUESTS['KVM_SET_USER_MEMORY_REGION']:x} @0")
 
     def run(self, vcpu: int, *, immediate_exit: bool = False) -> Call:
         """Call KVM_RUN once."""

@@ -1,0 +1,137 @@
+"""The program of bare VMs without KVM: it answers each call of the freeze table as it is told, phase by phase."""
+
+import errno as errnos
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cpuidlab.base.errors import LabError
+from cpuidlab.experiment.freeze_table import FreezeCall, calls
+from cpuidlab.kvm import uapi
+from models import EPYC
+
+NAMES = {number: name for name, number in uapi.REQUESTS.items()}
+UCODE_REV, ARCH_CAPABILITIES, DE_CFG = 0x8B, 0x10A, 0xC0011029
+
+
+@dataclass
+class FakeVm:
+    """A VM, or the vCPU of one: what was called on it, and how far it is."""
+
+    made: set[str] = field(default_factory=set)
+    phase: int = 0
+    msrs: dict[int, int] = field(default_factory=lambda: {UCODE_REV: 1, ARCH_CAPABILITIES: 0b101, DE_CFG: 0})
+
+
+class FakeBareVm:
+    """A stream to the program. `answers` are a word each phase, by a call's name; the kernel lacks all others.
+
+    The MSRs in `frozen` are refused once the vCPU has run; of DE_CFG only bit 1 is ever taken.
+    """
+
+    def __init__(self, answers: Mapping[str, tuple[str, ...]], frozen: tuple[int, ...] = ()) -> None:
+        self.answers = answers
+        self.frozen = frozen
+        self.exit_reason = 2  # KVM_EXIT_IO
+        self._fds: dict[str, FakeVm] = {}
+        self._buffers: dict[str, bytes] = {}
+        self._lines: list[str] = []
+
+    def send(self, data: bytes) -> None:
+        verbs: dict[str, Callable[..., str]] = {
+            "open": self._open, "ioctl": self._ioctl, "run": self._run, "close": self._close, "put": self._put,
+            "point": lambda *_: "0 0", "get": self._get,
+        }  # fmt: skip
+        for line in data.decode().splitlines():
+            verb, *words = line.split(" ")
+            if verb != "flush":
+                self._lines.append(verbs[verb](*words))
+
+    def recv_line(self, _: float) -> str:
+        if not self._lines:
+            raise LabError("the stream ended")
+        return self._lines.pop(0)
+
+    def _open(self, fd: str, _: str) -> str:
+        self._fds[fd] = FakeVm()
+        return "3 0"
+
+    def _close(self, fd: str) -> str:
+        return "0 0" if self._fds.pop(fd, None) else f"-1 {errnos.EBADF}"
+
+    def _run(self, fd: str, _: str) -> str:
+        self._fds[fd].phase = 2
+        return f"0 0 {self.exit_reason:x} 0"
+
+    def _put(self, buffer: str, data: str = "") -> str:
+        self._buffers[buffer] = bytes.fromhex(data)
+        return "0 0"
+
+    def _get(self, buffer: str, count: str) -> str:
+        return self._buffers[buffer].ljust(int(count, 16), b"\0").hex()
+
+    def _ioctl(self, fd: str, request: str, arg: str, new: str = "") -> str:
+        name, vm = NAMES[int(request, 16)], self._fds[fd]
+        given: int | bytes = self._buffers[arg[1:]] if arg.startswith("@") else int(arg, 16)
+        plain = {
+            "KVM_CREATE_VM": self._create_vm, "KVM_GET_SUPPORTED_CPUID": self._model, "KVM_SET_MSRS": self._set_msr,
+            "KVM_GET_MSR_FEATURE_INDEX_LIST": self._msr_list, "KVM_GET_MSRS": self._get_msr,
+            "KVM_SET_USER_MEMORY_REGION": self._nothing, "KVM_SET_CPUID2": self._nothing,
+            "KVM_GET_LAPIC": self._nothing, "KVM_CHECK_EXTENSION": self._has,
+        }  # fmt: skip
+        if name == "KVM_CREATE_VCPU" and vm.phase == 0:
+            self._fds[new] = vm  # one is enough
+            vm.phase = 1
+            return "5 0"
+        return plain.get(name, self._call(name))(vm, given, new)
+
+    def _call(self, ioctl: str) -> Callable[[FakeVm, int | bytes, str], str]:
+        def answer(vm: FakeVm, given: int | bytes, new: str) -> str:
+            alike = [each for each in calls().values() if (each.ioctl, _payload(each)) == (ioctl, given)]
+            one = max(alike, key=lambda each: len(vm.made & {*each.first}))
+            word = self.answers[one.name][vm.phase] if one.name in self.answers else "ENOTTY"
+            if word != "accepted":
+                return f"-1 {getattr(errnos, word)}"
+            vm.made.add(one.name)
+            return "0 0"
+
+        return answer
+
+    def _has(self, _: FakeVm, cap: int | bytes, __: str) -> str:
+        return f"{int(any(each.needs == cap and each.name in self.answers for each in calls().values()))} 0"
+
+    def _create_vm(self, _: FakeVm, __: int | bytes, new: str) -> str:
+        self._fds[new] = FakeVm()
+        return "4 0"
+
+    def _nothing(self, _: FakeVm, __: int | bytes, ___: str) -> str:
+        return "0 0"
+
+    def _model(self, *_: object) -> str:
+        self._buffers["0"] = uapi.cpuid2(EPYC)
+        return "0 0"
+
+    def _msr_list(self, vm: FakeVm, *_: object) -> str:
+        numbers = FakeVm().msrs
+        self._buffers["0"] = struct.pack(f"<{len(numbers) + 1}I", len(numbers), *numbers)
+        return "0 0"
+
+    def _get_msr(self, vm: FakeVm, given: int | bytes, _: str) -> str:
+        assert isinstance(given, bytes)
+        index = next(iter(uapi.msr_values(given)))
+        self._buffers["0"] = uapi.msrs({index: vm.msrs[index]})
+        return "1 0"
+
+    def _set_msr(self, vm: FakeVm, given: int | bytes, _: str) -> str:
+        assert isinstance(given, bytes)
+        ((index, value),) = uapi.msr_values(given).items()
+        if vm.phase == 2 and index in self.frozen and value != vm.msrs[index]:
+            return "0 0"
+        if index == DE_CFG and value & ~2:
+            return "0 0"
+        vm.msrs[index] = value
+        return "1 0"
+
+
+def _payload(one: FreezeCall) -> int | bytes:
+    return one.arg if one.cap is None else uapi.enable_cap(one.cap, one.args)
