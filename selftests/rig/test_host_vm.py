@@ -184,6 +184,16 @@ def test_a_machine_that_ended_by_itself(qemu: FakeQemu) -> None:
     machine.stop()
 
 
+def test_the_panic_that_ended_a_machine_is_told_first(qemu: FakeQemu) -> None:
+    machine = QemuMachine.start("host", BOOT, soon())
+    os.write(qemu.console, b"[   18.3] Kernel panic - not syncing: Fatal exception\r\n")
+    qemu.processes[0].kill()
+    qemu.processes[0].wait()
+    with pytest.raises(LostVMError, match="the host's console says: Kernel panic - not syncing: Fatal exception"):
+        machine.watch()
+    machine.stop()
+
+
 def test_what_stands_above_a_panics_stacks_is_evidence(qemu: FakeQemu) -> None:
     machine = QemuMachine.start("host 6.1-npt", BOOT, soon())
     lines = ["[   18.1] Oops: general protection fault", *["[   18.2]  ? do_syscall_64+0xbc/0x800"] * 120]

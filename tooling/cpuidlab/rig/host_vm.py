@@ -80,12 +80,12 @@ class QemuMachine:
     def watch(self) -> None:
         """Raise LostVMError if QEMU or its QMP has ended, or the host's kernel has panicked or cannot boot."""
         code = self._qemu.exit_code()
+        failure = failed_boot(self.name, "host", self.console())  # a panic ends QEMU, and is the cause
+        if failure:
+            raise self._with_evidence(failure)
         if code is not None:
             last = last_line(self._qemu.stderr.text())
             raise self._with_evidence(LostVMError(f"{self.name}: QEMU ended with exit code {code}: {last}"))
-        failure = failed_boot(self.name, "host", self.console())
-        if failure:
-            raise self._with_evidence(failure)
         try:
             self._qmp.watch()
         except LostVMError as error:
