@@ -190,6 +190,20 @@ def test_cold_rigs_are_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done == ["host_snapshot", *["guest_snapshot"] * len(plan.PROFILES), "probe"]
 
 
+def test_each_real_machine_has_slots_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_works", lambda *_: iter(()))
+    monkeypatch.setattr(plan, "rigs_at_once", lambda: 5)
+    machines = {"a-npt": "ssh://a", "a-shadow": "ssh://a", "b-npt": "ssh://b", "6.1-npt": "", "7.3-npt": ""}
+    variants: Any = tuple(SimpleNamespace(setup=None, name=name, machine=there) for name, there in machines.items())
+    making = plan.prepare(plan.Plan(variants, cold=False))
+    slots = {name: making.slots_of(name) for name in machines}
+    assert {name: found and found.number for name, found in slots.items()} == {
+        "a-npt": 2, "a-shadow": 2, "b-npt": 2, "6.1-npt": 5, "7.3-npt": 5,
+    }  # fmt: skip
+    assert slots["a-npt"] is slots["a-shadow"] is not slots["b-npt"]
+    assert slots["6.1-npt"] is slots["7.3-npt"]
+
+
 def test_the_first_host_is_ready_and_a_host_in_trouble_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     def freeze(setup: Any) -> None:
         if setup.kernel.label == "6.1":
