@@ -28,7 +28,7 @@ def test_the_vcpus_are_held_and_a_reset_ends_qemu(profile: Profile) -> None:
 def test_memory_vcpus_and_cpu_are_the_profiles() -> None:
     profile = Profile("other", memory_mib=512, vcpus=3, max_vcpus=7, cpu="EPYC")
     assert option(profile, "-m").split(",")[0] == "512"
-    assert option(profile, "-smp") == "3,maxcpus=7"
+    assert option(profile, "-smp") == "3,maxcpus=7,sockets=1,cores=7,threads=1"
     assert option(profile, "-cpu") == "EPYC"
 
 

@@ -91,7 +91,8 @@ class Profile:
             (
                 f"{shlex.quote(layout.qemu)} -nodefaults -no-user-config -display none -no-reboot -S",
                 f"-machine q35,accel=kvm -cpu {self.cpu} -m {self.memory_mib},slots=2,maxmem=8G",
-                f"-smp {self.vcpus},maxcpus={self.max_vcpus}",
+                # before 6.2 QEMU made sockets of the CPUs, if it was not told
+                f"-smp {self.vcpus},maxcpus={self.max_vcpus},sockets=1,cores={self.max_vcpus},threads=1",
                 f"-kernel {layout.kernel} -initrd {layout.initrd}",
                 f"-append 'console=ttyS0 quiet panic=-1 {QUICK_WORDS}'",
                 f"-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{GUEST_SSH_PORT}-:22",
