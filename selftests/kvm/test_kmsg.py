@@ -139,3 +139,21 @@ def test_a_recorded_oops() -> None:
 )
 def test_troubles_are_named(text: str, kind: str) -> None:
     assert kmsg.troubles([kmsg.Record(4, 0, 1, 1.0, text)]) == (f"{kind}: {text}",)
+
+
+NOTE = "kvm_mmu_after_set_cpuid: 190 callbacks suppressed"
+
+
+@pytest.mark.parametrize(
+    ("logged", "kept"),
+    [
+        ([NOTE, "first", NOTE, "second"], ["first", "second"]),  # two lines of one function, each with its own limit
+        (["first", "first", NOTE, "first"], ["first", "first", NOTE, "first"]),
+        (["first", NOTE, "second", NOTE, "first"], ["first", "second", NOTE, "first"]),
+        (["first", NOTE], ["first", NOTE]),
+        ([], []),
+    ],
+)
+def test_a_note_of_what_was_suppressed_before_is_left_out(logged: list[str], kept: list[str]) -> None:
+    records = [kmsg.Record(4, 0, number, 1.0, text) for number, text in enumerate(logged)]
+    assert [record.text for record in kmsg.without_earlier_notes(records)] == kept

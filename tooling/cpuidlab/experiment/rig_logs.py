@@ -23,8 +23,11 @@ class RigLogs:
 
     @cached_property
     def host(self) -> tuple[Record, ...]:
-        """What the host's kernel has logged since the mark. Raises LabError where the log is garbled or has holes."""
-        return kmsg.since(kmsg.parse(self.files["host-log"]), self.host_mark)
+        """What the host's kernel has logged since the mark, of what happened since then: a real machine's log goes on.
+
+        Raises LabError where the log is garbled or has holes.
+        """
+        return kmsg.without_earlier_notes(kmsg.since(kmsg.parse(self.files["host-log"]), self.host_mark))
 
     @cached_property
     def hook(self) -> tuple[HookEvent, ...]:

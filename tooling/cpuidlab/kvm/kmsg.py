@@ -98,6 +98,22 @@ def is_suppression_note(record: Record) -> bool:
     return _SUPPRESSED.fullmatch(record.text) is not None
 
 
+def without_earlier_notes(records: Sequence[Record]) -> tuple[Record, ...]:
+    """Leave out the notes of "callbacks suppressed" that tell of lines from before the first record.
+
+    ___ratelimit() prints the note before the next line that it lets pass. Where that line is the first of its text, all
+    that was suppressed of it is older.
+    """
+    known = set[str]()
+    kept = list[Record]()
+    for record in records:
+        if record.text not in known and kept and is_suppression_note(kept[-1]):
+            kept.pop()
+        known.add(record.text)
+        kept.append(record)
+    return tuple(kept)
+
+
 def troubles(records: Iterable[Record]) -> tuple[str, ...]:
     """Return `kind: text` for each line that a healthy kernel does not log."""
     lines = []
