@@ -67,7 +67,7 @@ benchmark: doctor ## the speed figures, as ratios measured in one run
 	@$(BIN)/python benchmarks/run.py
 
 mutants: doctor ## rebuild KVM with one fault at a time: does a test notice? MUTANTS="NAME ..." for some
-	@$(BIN)/cpuidlab mutants $(if $(MUTANTS),$(MUTANTS),--markdown docs/mutants.md)
+	@$(BIN)/cpuidlab mutants $(MUTANTS) --markdown docs/mutants.md
 
 answers: doctor ## write docs/matrix.md from the latest job (make matrix), docs/mutability.md from a new sweep
 	@sed '/^- carrier:/d' job-results/latest/matrix.md >docs/matrix.md

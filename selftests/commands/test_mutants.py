@@ -211,12 +211,33 @@ def test_the_page_and_the_data(mutant: mutants.Mutant) -> None:
         mutation_run.Result(replace(mutant, name="other"), Outcome.SURVIVED),
     ]
     page = mutation_report.markdown(results)
-    assert "2 mutants: 1 killed, 1 survived.\n" in page
-    row = "| 6.1 | `fault` | a promise; here it is not kept | killed | a/b npt | seen a\\|b instead |"
+    assert "2 mutants: 1 killed, 1 survived. The first test named killed 1 of 1.\n" in page
+    row = "| 6.1 | `fault` | a promise; here it is not kept | killed | a/b npt | 1 of 2 | seen a\\|b instead |"
     assert row in page.splitlines()
+    older = replace(mutant, name="older", host="5.10+warning")
+    again = mutation_report.markdown([mutation_run.Result(older, Outcome.KILLED, "a/b npt")], page, {"fault", "older"})
+    assert [line.split(" | ")[1] for line in again.splitlines() if "| `" in line] == ["`older`", "`fault`"]
+    assert row in again.splitlines()
+    assert "2 mutants: 2 killed. The first test named killed 2 of 2.\n" in again
     data = json.loads(mutation_report.to_json(results))
     assert data["mutants"][0]["killers"][1] == {"paging": "shadow", "test": "test_c.py:C.test_d"}
     assert mutation_report.table(results).splitlines()[1].startswith("survived   6.1")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "by", "which"),
+    [
+        (Outcome.KILLED, "a/b npt", "1 of 2"),
+        (Outcome.KILLED, "c/d shadow", "2 of 2"),
+        (Outcome.KILLED, "c/d npt", "none of 2"),
+        (Outcome.ERROR, "a/b npt", ""),
+        (Outcome.SURVIVED, "", ""),
+    ],
+)
+def test_the_page_says_which_of_its_tests_killed_it(
+    mutant: mutants.Mutant, outcome: Outcome, by: str, which: str
+) -> None:
+    assert mutation_report.which(mutation_run.Result(mutant, outcome, by)) == which
 
 
 def test_a_job_leaves_its_matrix_whatever_its_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

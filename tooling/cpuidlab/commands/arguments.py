@@ -146,7 +146,7 @@ def _mutants(command: Parser) -> None:
     add("--list", action="store_true", help="show them, with what each breaks, and do nothing")
     add("--build", action="store_true", help="compile them, and run nothing")
     add("--json", type=Path, metavar="FILE", help="write the results as plain data")
-    add("--markdown", type=Path, metavar="FILE", help="write the results as a page")
+    add("--markdown", type=Path, metavar="FILE", help="write the results into this page; it keeps other mutants' rows")
 
 
 def _steady(command: Parser) -> None:

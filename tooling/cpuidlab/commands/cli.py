@@ -137,9 +137,12 @@ def _mutants(options: Namespace) -> int:
     results = mutation_run.hunt(chosen, avocado_job.new_folder("mutants"))
     print(mutation_report.table(results))
     print(mutation_report.summary(results))
-    for file, write in ((options.json, mutation_report.to_json), (options.markdown, mutation_report.markdown)):
-        if file:
-            file.write_text(write(results))
+    if options.json:
+        options.json.write_text(mutation_report.to_json(results))
+    if options.markdown:
+        old = options.markdown.read_text() if options.markdown.exists() else ""
+        known = {mutant.name for mutant in mutants.shipped()}
+        options.markdown.write_text(mutation_report.markdown(results, old, known))
     return mutation_run.exit_code(results)
 
 
