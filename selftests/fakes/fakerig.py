@@ -16,6 +16,7 @@ from cpuidlab.experiment.guest import Guest
 from cpuidlab.kvm.cpuid import Entry, Model
 from cpuidlab.kvm.hook import Answer, Vcpu, Where
 from cpuidlab.rig.console import PANIC
+from cpuidlab.rig.guest_config import NESTED, PROFILES, Profile
 from cpuidlab.rig.rig import GuestMark, GuestStart, Rig, RigFacts
 from fakechannel import FakeChannel
 from models import EPYC
@@ -150,7 +151,7 @@ class FakeHook:
             raise self.get_fails
         return self.models[vcpu]
 
-    def where(self, vcpu: int, *, live: bool, seconds: float) -> Where:
+    def where(self, vcpu: int, *, live: bool = False, seconds: float = 10) -> Where:
         look = self.looks[vcpu].pop(0) if self.looks.get(vcpu) else Where(0, 0, runs=False)
         if isinstance(look, Exception):
             raise look
@@ -190,6 +191,8 @@ class FakeRig:
         self.log: list[str] = []
         self.deadline = Deadline.after(seconds)
         self.guest_mark = MARK if has_run else GuestMark(0.0, -1)
+        self.profile: Profile | None = PROFILES["small"]
+        self.layout = NESTED
         self.hook = FakeHook(self.log, vcpus, has_run)
         self.qmp = ScriptedQmp(self.log, self._plug)
         self.guest, self.host = FakeSsh(self.log), FakeSsh(self.log)

@@ -67,3 +67,9 @@ def test_a_saved_guest_comes_in_as_one_word() -> None:
     qemu = profile.start_command(guest_config.NESTED).partition(" >")[0]
     assert shlex.split(qemu)[-2:] == ["-incoming", "exec:cat '/a b/guest'"]
     assert "-incoming" not in PROFILES["small"].start_command(guest_config.NESTED)
+
+
+@pytest.mark.parametrize(("words", "cpu"), [("nx=off", "EPYC,nx=off"), ("", "EPYC")])
+def test_words_are_added_to_the_cpu_model(words: str, cpu: str) -> None:
+    profile = replace(PROFILES["small"], cpu="EPYC")
+    assert profile.with_cpu(words) == replace(profile, cpu=cpu)

@@ -1,6 +1,7 @@
 """A rig on a fake machine: its connections, its states, and what brings it from one stage to the next."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,12 @@ def test_a_guest_that_lets_nobody_in_is_told_with_all_files(lab: FakeLab) -> Non
         rig._hook = type("Hook", (), {"list": lambda _: "two vCPUs"})()  # type: ignore[assignment]
         run_guest(rig)
     assert "guest-console:\nLAB: guest up" in told.value.evidence
+
+
+def test_a_guest_that_takes_over_a_state_uses_the_relays_that_are_there(lab: FakeLab) -> None:
+    with NestedRig.start(lab.setup, soon()) as rig:
+        for profile in (SMALL, replace(SMALL, incoming="exec:cat /run/state")):
+            rig.launch(profile)
+            assert rig.profile == profile
+    first, second = (command for command in lab.host.ran if "qemu-system-x86_64" in command)
+    assert "socat" in first and "socat" not in second

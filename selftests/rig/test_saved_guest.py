@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
-from cpuidlab.rig import saved_guest
+from cpuidlab.rig import guest_state, saved_guest
 from cpuidlab.rig.guest_config import PROFILES, Layout, Profile
 from cpuidlab.rig.reach import Reach
 from cpuidlab.rig.rig import GuestStart
@@ -80,7 +80,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return clock.now
 
     monkeypatch.setattr(saved_guest, "time", SimpleNamespace(monotonic=monotonic))
-    monkeypatch.setattr(saved_guest, "start_guest", lambda rig, profile: rig.start(profile))
+    for module in (saved_guest, guest_state):
+        monkeypatch.setattr(module, "start_guest", lambda rig, profile: rig.start(profile))
     monkeypatch.setattr(saved_guest, "run_guest", lambda rig: rig.log.append("run"))
     monkeypatch.setattr(saved_guest, "mark_guest", lambda rig: rig.log.append("mark"))
     return times

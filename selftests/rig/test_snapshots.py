@@ -142,7 +142,7 @@ def test_a_machine_that_is_never_restored_is_given_up(lab: FakeLab, monkeypatch:
 def test_a_rig_is_restored_at_its_stage(lab: FakeLab, stage: Stage) -> None:
     with open_rig(lab.setup, stage, "small", Deadline.after(10)) as rig:
         machine = lab.machines[-1]
-        assert machine.how == "restore" and rig.machine is machine
+        assert machine.how == "restore" and rig.machine is machine and rig.profile == SMALL
         assert machine.folder == restorable(lab.setup, stage, SMALL)
         assert (rig.guest_mark.kmsg == 7) is (stage == Stage.GUEST_READY)
 

@@ -1,7 +1,7 @@
 """The guests by name: the command line of their QEMU on the host, and where its sockets and files are there."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GUEST_SSH_PORT = 2222
 QMP_PORT, HOOK_PORT = 4001, 4002  # of a nested host's loopback: a connection starts no login program on the host
@@ -76,6 +76,10 @@ class Profile:
     max_vcpus: int = 4
     cpu: str = "host,host-phys-bits=on"
     incoming: str = ""
+
+    def with_cpu(self, words: str) -> "Profile":
+        """Return the same guest with these words added to QEMU's CPU model."""
+        return replace(self, cpu=",".join(filter(None, (self.cpu, words))))
 
     def command(self) -> str:
         """Return the shell command that starts this guest's QEMU on a nested host. Its vCPUs do not run yet (-S)."""

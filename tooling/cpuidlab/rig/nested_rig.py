@@ -67,7 +67,9 @@ class NestedRig(Rig):
 
     def launch(self, profile: Profile) -> None:
         """Start the guest's QEMU on the host."""
-        self.host.run(profile.command(), self.deadline)
+        self.profile = profile
+        # the relays of the guest's first QEMU serve the one that takes over its state
+        self.host.run(profile.start_command(self.layout) if profile.incoming else profile.command(), self.deadline)
 
     def write_setting(self, path: str, value: str) -> None:
         """Write a setting of the host's kernel, such as a module's parameter below /sys."""

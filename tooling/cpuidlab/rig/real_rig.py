@@ -54,6 +54,7 @@ class RealRig(Rig):
 
     def launch(self, profile: Profile) -> None:
         """Start the guest's QEMU in the private network."""
+        self.profile = profile
         script = f"cd {self.layout.folder}\n{profile.start_command(self.layout)}\nwait\n"
         self.real_host.start_script(script, self.deadline)
 

@@ -92,6 +92,7 @@ class Rig(ABC):
         self.deadline = deadline
         self.guest_mark = NO_MARK
         self.guest_start = GuestStart.BOOTED
+        self.profile: Profile | None = None  # of the guest, once there is one
         self._vcpus = Vcpus.STOPPED
         self._next_panic_look = 0.0  # by time.monotonic()
         self._guest: Ssh | None = None

@@ -7,16 +7,15 @@ serves all other tests of the job.
 import json
 import shlex
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from cpuidlab.base.artifacts import key_of
-from cpuidlab.base.errors import LabError, LostVMError
+from cpuidlab.base.errors import LabError
+from cpuidlab.rig import guest_state
 from cpuidlab.rig.boot import mark_guest, run_guest, start_guest
 from cpuidlab.rig.guest_config import Profile
 from cpuidlab.rig.rig import GuestStart, Rig
 
-UNLIMITED = 10**12  # bytes a second
 # The CPUID instruction on each vCPU: each has then entered the guest in this QEMU, as after a boot, and KVM has no
 # update of its own CPUID bits pending, which setting the registers has left (93da6af3ae56).
 RUN_EACH_VCPU = "cpuid -r -l 0 >/dev/null"
@@ -70,8 +69,8 @@ class SavedGuest:
     def _boot_and_save(self) -> Known:
         boot = self._boot()
         try:
-            self._save()
-            self._end_qemu()
+            guest_state.save(self._rig, self._state)
+            guest_state.end_qemu(self._rig)
         except LabError as error:
             return self._do_without(boot, str(error))
         try:
@@ -83,7 +82,7 @@ class SavedGuest:
     def _do_without(self, boot: float, trouble: str) -> Known:
         """Boot anew where the guest could not be saved or restored."""
         self._run(f"rm -f {shlex.quote(self._state)}")
-        self._end_qemu()
+        guest_state.end_qemu(self._rig)
         self._boot()
         return Known(boot, trouble=trouble)
 
@@ -94,44 +93,12 @@ class SavedGuest:
         self._rig.guest_start = GuestStart.BOOTED
         return time.monotonic() - began
 
-    def _save(self) -> None:
-        rig = self._rig
-        rig.stop()
-        rig.qmp.execute("migrate-set-parameters", rig.deadline, max_bandwidth=UNLIMITED)
-        rig.qmp.execute("migrate", rig.deadline, uri=f"exec:cat >{shlex.quote(self._state)}")
-        rig.wait("the guest to be saved", self._is_saved)
-
-    def _is_saved(self) -> bool | None:
-        about = self._rig.qmp.execute("query-migrate", self._rig.deadline)
-        if about.get("status") == "failed":
-            raise LabError(f"the guest cannot be saved: {about.get('error-desc', 'QEMU does not say why')}")
-        return about.get("status") == "completed" or None
-
-    def _end_qemu(self) -> None:
-        """End the guest's QEMU and remove its files, so that another can be started."""
-        rig, layout = self._rig, self._rig.layout
-        if not self._has_ended():
-            with suppress(LostVMError):  # it may end before it answers
-                rig.qmp.execute("quit", rig.deadline)
-        rig.hang_up()
-        rig.wait("the guest's QEMU to end", lambda: self._has_ended() or None)
-        files = (layout.exit, layout.qmp_socket, layout.hook_socket, layout.hook_log, layout.console, layout.stderr)
-        self._run(f"rm -f {shlex.join(files)}")
-
-    def _has_ended(self) -> bool:
-        return bool(self._run(f"[ -e {self._rig.layout.exit} ] && echo yes", check=False))
-
     def _restore(self) -> float:
         rig = self._rig
         began = time.monotonic()
-        start_guest(rig, replace(self._profile, incoming=f"exec:cat {shlex.quote(self._state)}"))
-        rig.wait("the saved guest", self._is_loaded)
+        guest_state.load(rig, self._profile, self._state)
         rig.resume()
         rig.login(rig.deadline).run(RUN_EACH_VCPU, rig.deadline)
         mark_guest(rig)
         rig.guest_start = GuestStart.RESTORED
         return time.monotonic() - began
-
-    def _is_loaded(self) -> bool | None:
-        status = self._rig.qmp.execute("query-status", self._rig.deadline)["status"]
-        return status == "paused" or None

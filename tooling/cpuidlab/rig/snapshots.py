@@ -112,7 +112,9 @@ def open_rig(setup: HostSetup, stage: Stage, profile: str | Profile, deadline: D
 
 def _open_nested(setup: Setup, stage: Stage, guest: Profile, deadline: Deadline, cold: bool) -> NestedRig:
     if not cold:
-        return NestedRig.restore(setup, restorable(setup, stage, guest), deadline)
+        rig = NestedRig.restore(setup, restorable(setup, stage, guest), deadline)
+        rig.profile = guest
+        return rig
     rig = NestedRig.start(setup, deadline)
     try:
         for step in _steps(guest)[: _number(stage)]:
