@@ -22,3 +22,5 @@ class Note(StrEnum):
     ALL_REFUSED = "all_refused"  # every bit but those that KVM keeps itself
     ALL_TAKEN = "all_taken"  # every bit but those that KVM checks
     PARTLY_TAKEN = "partly_taken"  # a sweep that is neither
+    REGISTERS_TAKEN = "registers_taken"  # by vCPUs that take over a guest's state
+    REGISTERS_REFUSED = "registers_refused"

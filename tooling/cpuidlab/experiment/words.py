@@ -21,6 +21,8 @@ NOTE_WORDS: Mapping[Note, str] = {
     Note.ALL_REFUSED: "all refused but what KVM keeps itself",
     Note.ALL_TAKEN: "all taken but what KVM checks",
     Note.PARTLY_TAKEN: "some bits refused and some taken",
+    Note.REGISTERS_TAKEN: "registers taken",
+    Note.REGISTERS_REFUSED: "registers refused",
 }
 
 
