@@ -9,7 +9,7 @@ from cpuidlab.experiment import guest_ops, page_probe
 from cpuidlab.experiment.guest import Course
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import VcpuAnswer
-from cpuidlab.experiment.page_probe import Page, PageReaders
+from cpuidlab.experiment.page_probe import LastingReader, Page, PageReaders
 from cpuidlab.kvm.cpuid import with_field
 from fakerig import FakeRig, event, guest_on
 from models import EPYC
@@ -263,6 +263,26 @@ def test_an_answer_that_is_neither_is_no_fault(old: str, new: str) -> None:
     readers = PageReaders(guest_on(rig), Page(3))
     with pytest.raises(LabError, match="neither a value nor a fault"):
         readers.read("after the change")
+
+
+@pytest.mark.parametrize(("answer", "note"), [(OK, Note.NO_FAULT), (FAULT, Note.FAULT)])
+def test_a_reader_that_outlives_its_login(answer: str, note: Note) -> None:
+    rig = FakeRig()
+    rig.guest.answers |= {"sed -n 1p": OK, "sed -n 2p": answer}
+    guest = guest_on(rig)
+    reader = LastingReader(guest, Page(3))
+    assert rig.log[0] == "resume" and rig.log[-1] == "stop"
+    assert "insmod /lib/cpuidprobe.ko" in rig.log[1] and "(probe 3 ram 0 </run/ask >/run/said 2>&1 &)" in rig.log[1]
+    assert reader.read("afterwards") is note
+    assert "echo read >/run/ask" in rig.log
+    assert guest.readings == [f"mapped: {OK}", f"afterwards: {answer}"]
+
+
+def test_a_page_that_cannot_be_read_at_first_is_a_lab_error() -> None:
+    rig = FakeRig()
+    rig.guest.answers["sed -n 1p"] = FAULT
+    with pytest.raises(LabError, match="cannot read the page that it has just mapped"):
+        LastingReader(guest_on(rig), Page(3))
 
 
 def test_levers() -> None:

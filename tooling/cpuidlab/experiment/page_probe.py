@@ -82,6 +82,43 @@ class PageReaders:
         return self._old.recv_line(time.monotonic() + READ_SECONDS)
 
 
+class LastingReader:
+    """A process in the guest that keeps its mapping of one page, and lives on when nobody is logged in."""
+
+    _ASK, _SAID = "/run/ask", "/run/said"
+
+    def __init__(self, guest: Guest, page: Page) -> None:
+        """Let the guest run and load the module; the process maps the page and reads it once. The VM is stopped then.
+
+        Raises LabError where the page cannot be read.
+        """
+        self._guest = guest
+        self._lines = 0
+        guest.resume()
+        load = "{ [ -e /proc/cpuidprobe ] || insmod /lib/cpuidprobe.ko; }"
+        keep = f"mkfifo {self._ASK} && (sleep 3600 >{self._ASK} &)"
+        guest.rig.guest.run(f"{load} && {keep} && (probe {page} <{self._ASK} >{self._SAID} 2>&1 &)", guest.deadline)
+        if not _could_read(self._next("mapped")):
+            raise LabError("the guest cannot read the page that it has just mapped")
+        guest.stop()
+
+    def read(self, when: str) -> Note:
+        """Let the process read again in the running guest; return whether it faulted."""
+        self._guest.rig.guest.run(f"echo read >{self._ASK}", self._guest.deadline)
+        return Note.NO_FAULT if _could_read(self._next(when)) else Note.FAULT
+
+    def _next(self, when: str) -> str:
+        """Return the next answer of the process, and keep it for the evidence."""
+        self._lines += 1
+        command = f"sed -n {self._lines}p {self._SAID} 2>/dev/null"
+        ssh, deadline = self._guest.rig.guest, self._guest.deadline
+        answer = self._guest.rig.wait(
+            "the reader's answer", lambda: ssh.run(command, deadline, check=False).strip() or None
+        )
+        self._guest.write_down(f"{when}: {answer}")
+        return answer
+
+
 def add_memslot(guest: Guest) -> None:
     """Plug 128 MiB of memory: KVM gets a memslot, and drops its shadow pages with it."""
     execute, deadline = guest.rig.qmp.execute, guest.deadline
