@@ -10,6 +10,7 @@ from cpuidlab.judge.discrepancies import Expectation
 from cpuidlab.judge.eras import Era, era, eras
 
 NO, YES = "EINVAL", "accepted"
+REGISTERS = Note.REGISTERS_TAKEN
 FORBIDS = ("forbid-changed", "forbid-changed-l2", "false-refusal", "false-acceptance")
 NAMES = ("silent", "warn", "forbid-all", *FORBIDS)
 
@@ -33,6 +34,14 @@ def test_what_no_era_has_a_say_in() -> None:
         (expectations.untouched, Expectation(None, model="asked")),
         (expectations.never_run, Expectation(YES, model="asked", guest=None)),
         (expectations.never_run_and_stable, Expectation(YES, model="asked")),
+        (expectations.taken_over, Expectation(YES, notes=(REGISTERS,), model="asked")),
+        (expectations.taken_over_with_fault, Expectation(YES, notes=(REGISTERS, Note.FAULT), model="asked")),
+        (expectations.taken_over_without_fault, Expectation(YES, notes=(REGISTERS, Note.NO_FAULT), model="asked")),
+        (
+            expectations.taken_over_without_registers,
+            Expectation(YES, notes=(Note.REGISTERS_REFUSED,), model="asked", guest=None),
+        ),
+        (expectations.taken_over_at_own_risk, Expectation(YES, model="asked", guest=None)),
     ):
         assert promised(promise) == dict.fromkeys(NAMES, expectation)
 

@@ -38,6 +38,34 @@ def with_nested_state(era: Era) -> Expectation:
     return Expectation(era.nested, model="asked" if era.nested == ACCEPTED else "before", guest=None)
 
 
+# vCPUs that take over the state of a guest that ran on vCPUs of another model
+
+
+def taken_over(_: Era) -> Expectation:
+    """New vCPUs of a model that the guest can live with."""
+    return Expectation(answer=ACCEPTED, notes=(Note.REGISTERS_TAKEN,), model="asked")
+
+
+def taken_over_with_fault(_: Era) -> Expectation:
+    """New vCPUs to which a page-table entry of the guest's is reserved, where KVM goes by the guest's CPUID."""
+    return Expectation(answer=ACCEPTED, notes=(Note.REGISTERS_TAKEN, Note.FAULT), model="asked")
+
+
+def taken_over_without_fault(_: Era) -> Expectation:
+    """As `taken_over_with_fault` where the processor walks the guest's page tables, and goes by the host's CPUID."""
+    return Expectation(answer=ACCEPTED, notes=(Note.REGISTERS_TAKEN, Note.NO_FAULT), model="asked")
+
+
+def taken_over_without_registers(_: Era) -> Expectation:
+    """New vCPUs that cannot have a control register of the guest's: KVM_SET_SREGS is EINVAL, not the CPUID."""
+    return Expectation(answer=ACCEPTED, notes=(Note.REGISTERS_REFUSED,), model="asked", guest=None)
+
+
+def taken_over_at_own_risk(_: Era) -> Expectation:
+    """New vCPUs of which KVM versions differ in whether they can have the guest's registers."""
+    return Expectation(answer=ACCEPTED, model="asked", guest=None)
+
+
 # the same CPUID
 
 
