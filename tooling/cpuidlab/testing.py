@@ -21,7 +21,8 @@ from cpuidlab.experiment.guest_ops import (
 from cpuidlab.experiment.load import Load
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED
-from cpuidlab.experiment.page_probe import Page, PageReaders, add_memslot, drop_shadow_pages
+from cpuidlab.experiment.page_probe import LastingReader, Page, PageReaders, add_memslot, drop_shadow_pages
+from cpuidlab.experiment.takeover import take_over
 from cpuidlab.judge.expectations import (
     changed,
     changed_and_put_back,
@@ -44,6 +45,11 @@ from cpuidlab.judge.expectations import (
     no_fault_released,
     other_flags,
     replugged_with_other_features,
+    taken_over,
+    taken_over_at_own_risk,
+    taken_over_with_fault,
+    taken_over_without_fault,
+    taken_over_without_registers,
     untouched,
     with_nested_state,
 )
@@ -54,6 +60,7 @@ from cpuidlab.rig.rig import Stage
 __all__ = [
     "ACCEPTED",
     "Guest",
+    "LastingReader",
     "Load",
     "Note",
     "Page",
@@ -96,6 +103,12 @@ __all__ = [
     "sweep_outcomes",
     "sweep_summary",
     "system_reset",
+    "take_over",
+    "taken_over",
+    "taken_over_at_own_risk",
+    "taken_over_with_fault",
+    "taken_over_without_fault",
+    "taken_over_without_registers",
     "untouched",
     "with_nested_state",
 ]
