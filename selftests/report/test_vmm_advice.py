@@ -6,6 +6,9 @@ from dataclasses import replace
 import bigmatrix
 import pytest
 from cells import REFUSED
+from cpuidlab.experiment.facts import Facts
+from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.observation import VcpuAnswer
 from cpuidlab.judge.verdict import Verdict
 from cpuidlab.report.cell import Cell
 from cpuidlab.report.host_era import Standing
@@ -14,6 +17,7 @@ from cpuidlab.report.page import html
 from cpuidlab.report.report import report_of
 from cpuidlab.report.vmm_advice import RULES, Advice
 
+TAKEN = (VcpuAnswer(0, "accepted"),)
 BIG = tuple(cell for cell, _ in bigmatrix.big())
 
 
@@ -67,6 +71,15 @@ def test_what_was_seen_of_guests_is_told_with_paging_mode_and_accelerator_and_pr
     real = [replace(cell, accel="kvm (amd)") if cell.paging == "npt" else cell for cell in cells]
     assert "“one of two above ram” (npt, accelerator kvm (amd); shadow, accelerator tcg)" in advised(real).changed
     assert not [rule for rule in RULES.values() if "kill" in rule.lead]
+
+
+def test_a_guest_that_other_vcpus_take_over_is_not_protected() -> None:
+    case = "takeover/gbpages_off"
+    seen = replace(only("6.1")[0], case=case, paging="shadow", facts=Facts(answers=TAKEN, notes=(Note.FAULT,)))
+    told = advised([*only("6.1", "takeover"), seen]).before
+    assert told.endswith("saved snapshot): it was harmed in “gbpages off” (shadow, accelerator tcg).")
+    unharmed = replace(seen, facts=Facts(answers=TAKEN, notes=(Note.NO_FAULT,)))
+    assert "live migration" not in advised([*only("6.1", "takeover"), unharmed]).before
 
 
 def test_a_defect_that_was_not_tested_is_not_forgotten() -> None:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from cpuidlab.base.paths import PROJECT, TOOLING
 
-Question = Literal["before", "nested", "same", "pending", "changed"]
+Question = Literal["before", "nested", "takeover", "same", "pending", "changed"]
 
 
 @dataclass(frozen=True)

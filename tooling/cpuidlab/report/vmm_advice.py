@@ -83,12 +83,14 @@ def _advice(host: str, cells: Sequence[Cell], standing: Standing) -> Advice:
         if answer_of(cell.facts) and cell.verdict not in (Verdict.ERROR, Verdict.SKIP):
             asked.setdefault(question_of(cell.case), []).append(cell)
     before, same, pending, changed = (asked.get(key, []) for key in ("before", "same", "pending", "changed"))
-    nested = asked.get("nested", [])
+    nested, takeover = asked.get("nested", []), asked.get("takeover", [])
     suspect = standing.defect and not pending
     return Advice(
         host=host,
         rule=RULES[_rule(same, pending, changed, suspect)],
-        before=" ".join([_taken(before, "any, any number of times"), *_nested(nested), *_harm(before)]),
+        before=" ".join(
+            [_taken(before, "any, any number of times"), *_nested(nested), *_harm(before), *_unprotected(takeover)]
+        ),
         same=_same(same, pending, suspect),
         changed=_changed(changed),
     )
@@ -129,6 +131,13 @@ def _nested(cells: Sequence[Cell]) -> list[str]:
     """The exception from "any", where there is one."""
     errnos = _errnos([cell for cell in cells if answer_of(cell.facts) == "refused"])
     return [f"But another one is refused with {errnos} while L2 is active in the vCPU."] if errnos else []
+
+
+def _unprotected(cells: Sequence[Cell]) -> list[str]:
+    """Where a guest that ran before suffered from the CPUID of the vCPUs that took it over, as KVM let them have it."""
+    hurt = [cell for cell in cells if cell.facts and {Note.FAULT, Note.REGISTERS_REFUSED} & set(cell.facts.notes)]
+    why = "KVM does not protect a guest that such vCPUs take over (live migration, a saved snapshot): it was harmed in"
+    return [f"{why} {_places(hurt)}."] if hurt else []
 
 
 def _same(same: Sequence[Cell], pending: Sequence[Cell], suspect: bool) -> str:
