@@ -168,6 +168,16 @@ def test_a_qemu_that_failed_is_no_guest_that_died(hoped: Literal["suffers"] | No
     assert compare(refused, seen("EINVAL", model=None, guest=None, fate=crash)) == Discrepancies()
 
 
+@pytest.mark.parametrize("hoped", ["stable", "suffers", None])
+def test_a_qemu_that_somebody_killed_says_nothing_of_the_kernel(hoped: Literal["stable", "suffers"] | None) -> None:
+    killed = seen("EINVAL", model=None, guest=None, fate=Fate(False, "QEMU died: Killed", None, 137))
+    found = compare(replace(changed(era("forbid-changed")), guest=hoped), killed)
+    assert found.broken == ()
+    assert found.unseen == ("somebody killed the guest's QEMU with SIGKILL, so nothing can be said of its guest",)
+    oops = replace(killed, host_log=seen("EINVAL", texts=["BUG: kernel NULL pointer dereference"]).host_log)
+    assert compare(changed(era("forbid-changed")), oops).broken  # a kernel that oopses kills the process
+
+
 STALLS = ("stall: rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "stall: rcu: rcu_preempt kthread starved")
 
 

@@ -16,6 +16,7 @@ from cpuidlab.kvm.warning import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES
 _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
 # Seen in one boot of some hundreds: a nested vCPU halts for 28 s, its timer's interrupt lost between two emulations.
 _STOOD_STILL = ("stall: ", "lockup: ", "hung task: ")  # kinds that `kmsg.troubles` names
+KILLED = 128 + 9  # a shell's exit code of a program that SIGKILL has ended
 _HOPED = {"stable": "staying stable", "harmed": "living on, harmed", "suffers": "dying or living on, harmed"}
 _MODELS = {"asked": "the one asked for", "before": "the one from before", "other": "neither of the two"}
 
@@ -126,7 +127,9 @@ def _notes(expected: tuple[Note, ...] | None, noted: tuple[Note, ...]) -> _Found
 
 def _guest(expectation: Expectation, observation: Observation) -> _Found:
     fate, guest, hoped = observation.fate, observation.guest, expectation.guest
-    if hoped in (None, "suffers") and not fate.alive:
+    if fate.exit_code == KILLED:
+        yield _Unseen("somebody killed the guest's QEMU with SIGKILL, so nothing can be said of its guest")
+    elif hoped in (None, "suffers") and not fate.alive:
         yield from _end_that_nobody_confirms(observation)
     elif hoped is None:
         return
