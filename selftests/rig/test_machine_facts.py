@@ -113,3 +113,19 @@ def test_free_memory_is_what_a_new_process_may_use(memory: dict[str, str], free:
 def test_a_lost_connection_says_what_is_known(ssh: str, why: str) -> None:
     with pytest.raises(LostVMError, match=re.escape(f"ssh://lab: {why}")):
         Reach("ssh://lab", ("sh", "-c", ssh)).run("sleep 5", Deadline.after(10))
+
+
+@pytest.mark.parametrize(
+    ("ssh", "why"),
+    [
+        ("kill -9 $$", "signal 9 ended the connection's program here"),
+        ("exit 3", "the connection's program ended with 3"),
+        ("echo bad >&2; exit 3", "bad"),
+    ],
+)
+def test_a_program_that_ends_by_itself_says_what_is_known(ssh: str, why: str) -> None:
+    program = Reach("ssh://lab", ("sh", "-c", ssh)).open("true")
+    try:
+        assert str(program.lost(seconds=5)) == f"ssh://lab: {why}"
+    finally:
+        program.close()

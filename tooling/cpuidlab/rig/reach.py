@@ -126,8 +126,13 @@ class FarProgram:
         """Return the error for a program that has ended, or is about to end, by itself."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
-        said = self.stderr()
-        ended = last_line(said) if said.strip() else f"the connection's program ended with {self._process.poll()}"
+        said, code = self.stderr(), self._process.poll()
+        if said.strip():
+            ended = last_line(said)
+        elif code is not None and code < 0:
+            ended = f"signal {-code} ended the connection's program here"
+        else:
+            ended = f"the connection's program ended with {code}"
         return LostVMError(f"{self.name}: {ended}", said)
 
     def stderr(self) -> str:
