@@ -27,6 +27,7 @@ RERUN = ".venv/bin/avocado run tests/test_after_run.py:AfterRun.test_maxphyaddr_
 EVIDENCE = {
     "host-log.txt", "guest-log.txt", "guest-console.txt", "qemu-stderr.txt", "readings.txt", "hook-log.txt", "qmp.txt",
     "models-before.txt", "models-after.txt", "models-diff.txt", "host-console.txt", "rerun.txt", "rig.json",
+    "vcpu-state-diff.txt",
 }  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def test_a_kept_promise_is_published(lab: Lab) -> None:
     assert (cell.route, cell.accel, cell.predicted, cell.probed) == ("hook", "tcg", "silent", "silent")
     assert cell.predicted_by == "upstream version"
     assert (seen_in_words(cell), cell.verdict, cell.reason) == ("silent", Verdict.PASS, "silent: MAXPHYADDR lowered")
-    assert lab.names() == EVIDENCE | {"observation.json", "cell.json"}
+    assert lab.names() == EVIDENCE | {"observation.json", "cell.json", "vcpu-state-before.txt", "vcpu-state-after.txt"}
     assert (lab.folder / "rerun.txt").read_text() == f"{RERUN}\n"
     assert len(from_json((lab.folder / "observation.json").read_text()).answers) == 2
     assert lab.opened_with[:2] == ("guest_ready", "small") and lab.opened_with[3] is False

@@ -12,7 +12,7 @@ from cpuidlab.experiment.sweep import ALL, OUTCOMES, Counts, Outcome, Row, Sweep
 from cpuidlab.kvm.hook import Hook
 from cpuidlab.kvm.hook_log import parse_log
 from cpuidlab.report import sweep_text
-from fakehook import QEMUS_MODEL, FakeQemu, Script, compiled, qemu
+from fakehook import QEMUS_MODEL, REPORT, FakeQemu, Script, compiled, qemu
 from fakerig import FakeRig
 
 SOURCE = TOOLING / "hook" / "sweep.c"
@@ -32,7 +32,7 @@ def run_and_sweep(fake: FakeQemu) -> Sweep:
     fake.do("stop 0")
     hook = fake.client()
     before = hook.get(0)
-    found, counts = parse(hook.sweep(0))
+    found, counts = parse(hook.sweep(0)[0])
     log = [event for event in parse_log(fake.log.read_text()) if event.kind == "sweep"]
     check(found, counts, before, hook.get(0), log)
     return found
@@ -131,11 +131,12 @@ def test_a_broken_hook_is_caught(tmp_path: Path, good: str, bad: str, complaint:
 
 
 @pytest.mark.parametrize(
-    "lines", [["ok"], ["m 0 2 0 0 0 0", "ok nent=0 accepted=0 refused=0 restored=0 ns=1"], ["q 1", "ok nent=0"]]
+    "lines",
+    [["ok nent=0"], ["m 0 2 0 0 0 0", "ok nent=0 accepted=0 refused=0 restored=0 ns=1"], ["q 1", "ok nent=0"]],
 )
 def test_a_garbled_answer_is_a_lab_failure(lines: list[str]) -> None:
-    with pytest.raises(LabError):
-        parse(Hook(Script(*lines)).sweep(0))
+    with pytest.raises(LabError, match="in a sweep"):
+        parse(Hook(Script(REPORT, *lines)).sweep(0)[0])
 
 
 def guest_of(fake: FakeQemu) -> Guest:

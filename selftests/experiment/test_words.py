@@ -8,7 +8,7 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import Observation
 from cpuidlab.experiment.words import NOTE_WORDS, in_words
 from cpuidlab.kvm.warning import WARNING_LINES
-from observations import DEAD, REFUSED, SICK, SILENT, WARNED, seen
+from observations import DEAD, REFUSED, SICK, SILENT, WARNED, seen, touch
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,9 @@ from observations import DEAD, REFUSED, SICK, SILENT, WARNED, seen
         (seen("accepted", guest=None, fate=DEAD), "silent, guest died"),
         (seen("accepted", texts=WARNING_LINES, guest=None, fate=DEAD), "warned, guest died"),
         (seen("EINVAL", model="other"), "refused EINVAL, wrong model"),
+        (seen("EINVAL", touched=[touch(0, "dr7")]), "refused EINVAL, vCPU state changed"),
+        (seen("accepted", touched=[touch(1, "dr7", answer="accepted", change="")]), "silent, vCPU state changed"),
+        (seen("accepted", touched=[touch(0, "dr7", answer="accepted")]), "silent"),
         (seen("EINVAL", texts=WARNING_LINES), "refused EINVAL, warned"),
         (seen("accepted", "EINVAL", guest=SICK), "1 of 2 accepted, refused EINVAL, guest unstable"),
         (seen("EPERM", "EINVAL"), "refused EINVAL/EPERM"),

@@ -5,6 +5,8 @@
  * FAKEKVM_PICKY=1: it keeps EDX 0, refuses EBX above 0xffff (with bit 31 by EPERM), and makes 7 of an odd ECX.
  * FAKEKVM_TORN=1: that refuses an ECX with bit 31 too, but puts 9 there. FAKEKVM_STICKY=1: the second model is the last.
  * FAKEKVM_NO_L2=1: it takes no nested state; with one that it took, a changed model is EINVAL.
+ * FAKEKVM_TOUCHES=dr7|xmm1|msr|lost|sibling: each set also clears DR7, the upper half of XMM1, or an MSR, makes the MSR
+ * unreadable, or clears DR7 of all other vCPUs. FAKEKVM_LACKS=xcrs: KVM_GET_XCRS fails.
  * FAKEKVM_BUGGED=1: it tells no model and no segments any more (KVM_BUG_ON).
  * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
  * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN. Unlike
@@ -19,6 +21,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/kvm.h>
@@ -32,7 +35,8 @@ static struct fake {
 	pthread_mutex_t mutex;
 	struct kvm_run *run;
 	bool has_run, stuck, in_l2;
-	unsigned long long efer;
+	unsigned long long efer, dr7, xmm1, sysenter_cs;
+	bool lost;	/* the MSR cannot be read any more */
 	unsigned int mp_state, next_exit, nent;
 	struct kvm_cpuid_entry2 entries[MAX_NENT];
 } *fakes[MAX_FDS];
@@ -52,6 +56,9 @@ static int create(void)
 		return fail(ENOMEM);
 	free(fakes[fd]);
 	fakes[fd] = calloc(1, sizeof(*fakes[fd]));
+	fakes[fd]->dr7 = 0x400;
+	fakes[fd]->xmm1 = 0x1122334455667788;
+	fakes[fd]->sysenter_cs = 0x10;
 	fakes[fd]->run = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	return fd;
 }
@@ -137,6 +144,68 @@ static int get(const struct fake *fake, struct kvm_cpuid2 *model)
 	return 0;
 }
 
+/* The harm that each set does, whatever it answers. */
+static void touch(struct fake *fake)
+{
+	const char *what = getenv("FAKEKVM_TOUCHES");
+
+	if (!what)
+		return;
+	if (!strcmp(what, "dr7"))
+		fake->dr7 = 0;
+	else if (!strcmp(what, "xmm1"))
+		fake->xmm1 = 0;
+	else if (!strcmp(what, "msr"))
+		fake->sysenter_cs = 0;
+	else if (!strcmp(what, "lost"))
+		fake->lost = true;
+	else
+		for (int fd = 0; fd < MAX_FDS; fd++)
+			if (fakes[fd] && fakes[fd] != fake)
+				fakes[fd]->dr7 = 0;
+}
+
+static int system_ioctl(unsigned int call, void *arg)
+{
+	static const unsigned int listed[] = { FAKE_TSC, FAKE_SYSENTER_CS }, features[] = { 0x10a, FAKE_SYSENTER_CS };
+	struct kvm_msr_list *list = arg;
+
+	switch (call) {
+	case KVM_CHECK_EXTENSION:
+		switch ((long)arg) {
+		case KVM_CAP_MP_STATE:
+		case KVM_CAP_VCPU_EVENTS:
+		case KVM_CAP_XCRS:
+		case KVM_CAP_XSAVE:
+		case KVM_CAP_DEBUGREGS:
+			return 1;
+		}
+		return 0;
+	case KVM_GET_MSR_INDEX_LIST:
+	case KVM_GET_MSR_FEATURE_INDEX_LIST:
+		list->nmsrs = 2;
+		memcpy(list->indices, call == KVM_GET_MSR_INDEX_LIST ? listed : features, sizeof(listed));
+		return 0;
+	}
+	return fail(ENOTTY);
+}
+
+/* Tell MSRs until one that this vCPU does not have. */
+static int get_msrs(const struct fake *fake, struct kvm_msrs *msrs)
+{
+	static unsigned long long tsc;
+	unsigned int told = 0;
+
+	for (; told < msrs->nmsrs; told++)
+		if (msrs->entries[told].index == FAKE_TSC)
+			msrs->entries[told].data = ++tsc;
+		else if (msrs->entries[told].index == FAKE_SYSENTER_CS && !fake->lost)
+			msrs->entries[told].data = fake->sysenter_cs;
+		else
+			break;
+	return told;
+}
+
 static int vcpu_ioctl(struct fake *fake, unsigned int call, void *arg)
 {
 	struct kvm_cpuid2 *model = arg;
@@ -157,6 +226,22 @@ static int vcpu_ioctl(struct fake *fake, unsigned int call, void *arg)
 			return fail(EIO);
 		*(struct kvm_sregs *)arg = (struct kvm_sregs){ .efer = fake->efer, .ss.dpl = 3 };
 		return 0;
+	case KVM_GET_VCPU_EVENTS:
+	case KVM_GET_XSAVE:
+	case KVM_GET_XCRS:
+		if (getenv("FAKEKVM_BUGGED"))
+			return fail(EIO);
+		if (call == KVM_GET_XCRS && getenv("FAKEKVM_LACKS"))
+			return fail(EINVAL);
+		memset(arg, 0, _IOC_SIZE(call));
+		if (call == KVM_GET_XSAVE)
+			memcpy((char *)arg + FAKE_XMM1_HIGH, &fake->xmm1, sizeof(fake->xmm1));
+		return 0;
+	case KVM_GET_DEBUGREGS:
+		*(struct kvm_debugregs *)arg = (struct kvm_debugregs){ .dr6 = 0xffff0ff0, .dr7 = fake->dr7 };
+		return 0;
+	case KVM_GET_MSRS:
+		return get_msrs(fake, arg);
 	case KVM_SET_SREGS:
 		fake->efer = ((struct kvm_sregs *)arg)->efer;
 		return 0;
@@ -167,6 +252,7 @@ static int vcpu_ioctl(struct fake *fake, unsigned int call, void *arg)
 		return 0;
 	case KVM_SET_CPUID:
 	case KVM_SET_CPUID2:
+		touch(fake);
 		if ((unsigned long)arg < 4096)
 			return fail(EFAULT);
 		if (model->nent > MAX_NENT)
@@ -194,6 +280,8 @@ int ioctl(int fd, unsigned long request, ...)
 		return open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (call == KVM_CREATE_VCPU)
 		return create();
+	if (call == KVM_CHECK_EXTENSION || call == KVM_GET_MSR_INDEX_LIST || call == KVM_GET_MSR_FEATURE_INDEX_LIST)
+		return system_ioctl(call, arg);
 	if (!fake)
 		return real(fd, request, arg);
 	if (call == FAKE_MP_STATE || call == FAKE_EXIT) {

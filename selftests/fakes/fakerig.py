@@ -14,7 +14,8 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.kvm.cpuid import Entry, Model
-from cpuidlab.kvm.hook import Answer, Vcpu, Where
+from cpuidlab.kvm.hook import Answer, State, Vcpu, Where
+from cpuidlab.kvm.vcpu_state import Difference
 from cpuidlab.rig.console import PANIC
 from cpuidlab.rig.guest_config import NESTED, PROFILES, Profile
 from cpuidlab.rig.rig import GuestMark, GuestStart, Rig, RigFacts
@@ -129,7 +130,8 @@ class ScriptedQmp:
 class FakeHook:
     """vCPUs whose KVM refuses every set with `errno`, or accepts it and logs `lines` where the vCPU has run.
 
-    `looks` are what each vCPU shows at each look at where it is, or the error instead; without them it rests.
+    `looks` are what each vCPU shows at each look at where it is, or the error instead; without them it rests. `touches`
+    is what each set changes in the state of the vCPUs.
     """
 
     def __init__(self, log: list[str], vcpus: Sequence[int], has_run: bool) -> None:
@@ -142,6 +144,7 @@ class FakeHook:
         self.host_lines: list[str] = []
         self.get_fails: Exception | None = None
         self.looks: dict[int, list[Where | Exception]] = {}
+        self.touches: tuple[Difference, ...] = ()
 
     def list(self) -> tuple[Vcpu, ...]:
         return tuple(Vcpu(vcpu, 9, len(EPYC), self.has_run[vcpu], 5) for vcpu in self.models)
@@ -174,7 +177,10 @@ class FakeHook:
             self.host_lines += self.lines if self.has_run[vcpu] else ()
         ret = -1 if errno else 0
         self.events.append(f"1.000000000 set_cpuid2 by={by} vcpu={vcpu} nent={len(model)} ret={ret} errno={errno}\n")
-        return Answer(ret, errno)
+        return Answer(ret, errno, self.touches)
+
+    def state(self, vcpu: int, which: State) -> str:
+        return f"the state of vCPU {vcpu} {which} set {len(self.events)}\n"
 
 
 def _words(entry: Entry) -> tuple[int, ...]:

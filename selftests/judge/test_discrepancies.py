@@ -5,12 +5,12 @@ from typing import Literal
 
 import pytest
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.observation import Fate, GuestReport, Observation
+from cpuidlab.experiment.observation import Fate, GuestReport, Observation, Touched
 from cpuidlab.judge.discrepancies import Discrepancies, Expectation, compare
 from cpuidlab.judge.eras import era
 from cpuidlab.judge.expectations import changed
 from cpuidlab.kvm.warning import WARNING_LINES
-from observations import DEAD, REFUSED, SICK, SILENT, STABLE, WARNED, seen
+from observations import DEAD, REFUSED, SICK, SILENT, STABLE, WARNED, seen, touch
 
 
 def broken(expectation: Expectation, observation: Observation) -> tuple[str, ...]:
@@ -246,3 +246,46 @@ def test_of_the_calls_of_a_sweep_a_burst_of_lines_is_due() -> None:
     for count, good in ((9, False), (10, True), (900, True)):
         swept = replace(seen(texts=[*WARNING_LINES * count, NOTE]), sweep_calls=900)
         assert (broken(Expectation(None, warns=True), swept) == ()) is good
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (touch(0, "dr7"), "a refused KVM_SET_CPUID2 on vCPU 0 changed vCPU 0: dr7 0x400 -> 0x0"),
+        (touch(0, "dr7", call=1), "a refused KVM_SET_CPUID on vCPU 0 changed vCPU 0: dr7 0x400 -> 0x0"),
+        (touch(1, "dr7"), "a refused KVM_SET_CPUID2 on vCPU 0 changed vCPU 1: dr7 0x400 -> 0x0"),
+        (
+            touch(0, "dr7", answer="accepted", change=""),
+            "an identical KVM_SET_CPUID2 on vCPU 0 changed vCPU 0: dr7 0x400 -> 0x0",
+        ),
+        (
+            touch(0, "dr7", answer="accepted"),
+            "an accepted KVM_SET_CPUID2 on vCPU 0 (nx=off) changed vCPU 0: dr7 0x400 -> 0x0",
+        ),
+        (
+            touch(0, "dr0", "dr1", "dr2", "dr3", "dr7", answer="accepted", change="sweep"),
+            "a sweep of vCPU 0 changed vCPU 0: dr0 0x400 -> 0x0, dr1 0x400 -> 0x0, dr2 0x400 -> 0x0 and 2 more",
+        ),
+    ],
+)
+def test_a_call_that_changed_the_state_of_a_vcpu(call: Touched, sentence: str) -> None:
+    answer = "accepted" if call.answer == "accepted" else "EINVAL"
+    expected = replace(changed(era("silent" if answer == "accepted" else "forbid-changed")), model=None)
+    assert broken(expected, seen(answer, touched=[call])) == (sentence,)
+
+
+def test_both_vcpus_that_a_call_changed_are_told() -> None:
+    both = replace(touch(0, "dr7"), differences=touch(0, "dr7").differences + touch(1, "dr6").differences)
+    expected = replace(changed(era("forbid-changed")), model=None)
+    assert [text[-39:] for text in broken(expected, seen("EINVAL", touched=[both]))] == [
+        "vCPU 0 changed vCPU 0: dr7 0x400 -> 0x0",
+        "vCPU 0 changed vCPU 1: dr6 0x400 -> 0x0",
+    ]
+
+
+def test_after_a_change_that_the_table_does_not_name_only_other_vcpus_are_as_before() -> None:
+    unknown = touch(0, "dr7", answer="accepted", change="unheard_of=1")
+    expected = replace(changed(era("silent")), model=None)
+    assert broken(expected, seen("accepted", touched=[unknown])) == ()
+    other = touch(1, "dr7", answer="accepted", change="unheard_of=1")
+    assert len(broken(expected, seen("accepted", touched=[other]))) == 1

@@ -8,7 +8,7 @@ import pytest
 from cpuidlab.base.errors import GivenUpError, LabError
 from cpuidlab.kvm.cpuid import Entry
 from cpuidlab.kvm.hook import Answer, Hook, Where
-from cpuidlab.kvm.hook_log import HookEvent, parse_log
+from cpuidlab.kvm.hook_log import HookEvent, parse_log, sets_by_qemu
 from fakehook import QEMUS_MODEL, Script, SocketStream, compiled, qemu
 
 ACCEPTED, EINVAL = Answer(0, 0), Answer(-1, 22)
@@ -170,6 +170,9 @@ def test_log_tells_everything_in_order(built: Path, tmp_path: Path) -> None:
         fake.start()
         fake.do("stop 0")
         events = parse_log(fake.log.read_text())
+    [*_, (vcpu, answer)] = sets_by_qemu(events)  # on a vCPU that has run, so that its state was watched
+    assert (vcpu, answer.word, [one.field for one in answer.differences]) == (0, "EINVAL", ["0x10"])
+    events = tuple(event for event in events if event.kind != "state")
     told = [(e.kind, e.by, e.nent, e.ret, e.errno) for e in events]
     assert told == [
         ("create", None, None, None, None),
@@ -262,6 +265,7 @@ def test_a_client_that_says_nothing_does_not_keep_qemu_from_its_exit(built: Path
     ["", "x", "get", "get 0 1", "set 0 3 1 0", "set 0 2 5000 0", "set 0 2 1 1\ne 1 2",
      "set 0 2 1 1\ne 1 2 3 4 5 6 7 8 9 z",
      "sweep", "sweep 0 1", "live 5 sweep 0",
+     "state", "state 0", "state 0 3", "live 5 state 0 1",
      "badptr 0 3", "badptr 0 2 5000", "badptr 0 2 1 1", "l2", "l2 0 1", "live 5 l2 0",
      "live 5", "live -1 get 0", "live 99999 get 0", "live 5 list", "a" * 400],
 )  # fmt: skip

@@ -11,11 +11,15 @@ from cells import CELL, REFUSED, WARNED
 from cpuidlab.base.errors import UsageError
 from cpuidlab.experiment.facts import Answer, GuestState
 from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.observation import Touched
 from cpuidlab.judge.verdict import Verdict
+from cpuidlab.kvm.vcpu_state import Difference
 from cpuidlab.report.matrix_file import read, write
 
+TOUCHED = Touched(0, 2, "EINVAL", "nx=off", (Difference(1, "debugregs", "dr7", "0x400", "0x0"),))
 RICH = replace(
-    WARNED, model="other", guest=GuestState.DIED, ended="triple fault", notes=(Note.MISSED_FAULT, Note.FAULT)
+    WARNED, model="other", guest=GuestState.DIED, ended="triple fault", notes=(Note.MISSED_FAULT, Note.FAULT),
+    touched=(TOUCHED,),
 )  # fmt: skip
 CELLS = (
     replace(CELL, facts=RICH),
@@ -49,7 +53,13 @@ def test_the_form(tmp_path: Path) -> None:
         "guest": "died",
         "ended": "triple fault",
         "notes": ["missed_fault", "fault"],
-    }
+        "touched": [
+            {
+                "vcpu": 0, "call": 2, "answer": "EINVAL", "change": "nx=off",
+                "differences": [{"vcpu": 1, "part": "debugregs", "field": "dr7", "old": "0x400", "new": "0x0"}],
+            }
+        ],
+    }  # fmt: skip
     assert data["cells"][2]["facts"] is None
     assert [cell["observed"] for cell in data["cells"]][1:3] == ["refused EINVAL", ""]
 
@@ -66,6 +76,15 @@ def test_a_file_that_does_not_say_what_the_prediction_comes_from_is_read(tmp_pat
         read(tmp_path / "matrix.json")
 
 
+def test_a_file_from_before_the_state_was_read_is_read(tmp_path: Path) -> None:
+    data = written(tmp_path)
+    for cell in data["cells"]:
+        if cell["facts"]:
+            del cell["facts"]["touched"]
+    (tmp_path / "matrix.json").write_text(json.dumps(data))
+    assert read(tmp_path / "matrix.json")[0].facts == replace(RICH, touched=())
+
+
 def test_the_words_are_not_read_back(tmp_path: Path) -> None:
     data = written(tmp_path)
     for cell in data["cells"]:
@@ -80,6 +99,10 @@ def edit_facts(**values: Any) -> Callable[[dict[str, Any]], Any]:
 
 def answers(*raw: Any) -> Callable[[dict[str, Any]], Any]:
     return edit_facts(answers=list(raw))
+
+
+def edit_touched(**values: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda cell: cell["facts"]["touched"][0].update(values)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +143,14 @@ def answers(*raw: Any) -> Callable[[dict[str, Any]], Any]:
         (edit_facts(notes=["missed fault"]), "'notes' has an unknown value"),
         (edit_facts(notes=[{}]), "'notes' has an unknown value"),
         (edit_facts(notes="fault"), "'notes' should be a list"),
+        (edit_facts(touched="dr7"), "'touched' should be a list"),
+        (edit_facts(touched=[{}]), "each of 'touched' should have"),
+        (edit_facts(touched=["dr7"]), "each of 'touched' should have"),
+        (edit_touched(vcpu=None), "'touched' has a value of another type"),
+        (edit_touched(answer="Refused"), "'answer' should be"),
+        (edit_touched(change=1), "'touched' has a value of another type"),
+        (edit_touched(differences=[1]), "each of 'touched' should have"),
+        (edit_touched(differences=[{"vcpu": 0, "part": 1, "field": "", "old": "", "new": ""}]), "of another type"),
     ],
 )
 def test_a_bad_cell_is_a_usage_error_of_one_line(

@@ -16,6 +16,8 @@
  *   12.345678901 run_failed vcpu=0 errno=14                        KVM_RUN failed; EINTR and EAGAIN are not logged
  *   12.345678901 failed what=mmap errno=12                         the hook itself could not do something
  *   12.345678901 l2 vcpu=0 errno=0                                 nested state was loaded, or was refused
+ *   12.345678901 state what=d,1,msr,174,10,0                       what QEMU's set on a vCPU that has run did to its state:
+ *                                                                  a line of the report (state.h), with commas
  *   12.345678901 sweep vcpu=0 nent=31 accepted=5 refused=4986 restored=5 errno=0   all calls of one sweep
  */
 #include "cpuidhook.h"
@@ -31,11 +33,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_VCPUS 1024
 #define RUN_BYTES 4096		/* the head of struct kvm_run is the first page of the vCPU's file */
 
 struct vcpu vcpus[MAX_VCPUS];
 atomic_int vcpu_count;
+int system_fd = -1;	/* QEMU's /dev/kvm */
 static pthread_mutex_t create_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t started = PTHREAD_ONCE_INIT;
 static const char *socket_path, *log_path;
@@ -93,15 +95,29 @@ static void note_set(struct vcpu *vcpu, bool qemu, const struct request *req)
 	     qemu ? "qemu" : "hook", vcpu->id, req->nent, req->ret, req->err);
 }
 
-/* Make a client's calls. The caller holds the gate, and no thread is inside KVM_RUN. */
-void perform(struct vcpu *vcpu, struct request *req)
+/* Make a set, and report what it does to the state of the vCPU, and of the others unless `alone`. */
+static void perform_set(struct vcpu *vcpu, struct request *req, bool alone)
+{
+	struct watch watch;
+
+	begin_watch(&watch, vcpu, alone);
+	req->ret = kvm(vcpu->fd, req->call, req->arg);
+	req->err = req->ret < 0 ? errno : 0;
+	req->report = end_watch(&watch);
+}
+
+/* Make a client's calls. The caller holds the gate, and no thread is inside KVM_RUN with this vCPU. */
+void perform(struct vcpu *vcpu, struct request *req, bool alone)
 {
 	for (; req; req = req->then) {
-		req->ret = kvm(vcpu->fd, req->call, req->arg);
-		req->err = req->ret < 0 ? errno : 0;
-		req->done = true;
-		if (is_set(req->call))
+		if (is_set(req->call)) {
+			perform_set(vcpu, req, alone);
 			note_set(vcpu, false, req);
+		} else {
+			req->ret = kvm(vcpu->fd, req->call, req->arg);
+			req->err = req->ret < 0 ? errno : 0;
+		}
+		req->done = true;
 	}
 }
 
@@ -119,6 +135,9 @@ static void vcpu_created(int fd, unsigned long id)
 			munmap(vcpu->run, RUN_BYTES);
 		vcpu->run = NULL;
 		vcpu->pending = NULL;
+		if (vcpu->stats_fd >= 0)
+			close(vcpu->stats_fd);
+		vcpu->stats_fd = -1;
 		vcpu->fd = fd;
 		vcpu->id = id;
 		vcpu->tid = vcpu->runs = vcpu->nent_qemu = vcpu->nent_own = vcpu->in_run = vcpu->has_run = 0;
@@ -176,7 +195,7 @@ static int run_vcpu(struct vcpu *vcpu, unsigned long request, void *arg)
 	if (!vcpu->run)
 		map_run(vcpu);
 	if (vcpu->pending) {
-		perform(vcpu, vcpu->pending);
+		perform(vcpu, vcpu->pending, true);
 		vcpu->pending = NULL;
 		pthread_cond_signal(&vcpu->served);
 	}
@@ -224,6 +243,7 @@ static void load(void)
 	for (int i = 0; i < MAX_VCPUS; i++) {
 		pthread_mutex_init(&vcpus[i].gate, NULL);
 		pthread_cond_init(&vcpus[i].served, &monotonic);
+		vcpus[i].stats_fd = -1;
 	}
 	log_path = getenv("CPUIDHOOK_LOG");
 	socket_path = getenv("CPUIDHOOK_SOCKET");
@@ -238,6 +258,7 @@ static void watch_call(int fd, unsigned int call, void *arg, int ret, int err)
 	struct vcpu *vcpu;
 
 	if (call == KVM_CREATE_VM && ret >= 0) {
+		system_fd = fd;
 		pthread_once(&started, start);
 	} else if (call == KVM_CREATE_VCPU && ret >= 0) {
 		vcpu_created(ret, (unsigned long)arg);
@@ -245,6 +266,21 @@ static void watch_call(int fd, unsigned int call, void *arg, int ret, int err)
 		req.nent = ((struct kvm_cpuid2 *)arg)->nent;	/* struct kvm_cpuid begins with the same field */
 		note_set(vcpu, true, &req);
 	}
+}
+
+/* QEMU sets the CPUID of a vCPU that has run: one that it unplugged and uses again. */
+static int set_by_qemu(struct vcpu *vcpu, unsigned int call, void *arg)
+{
+	struct request req = { .call = call, .arg = arg };
+
+	pthread_mutex_lock(&vcpu->gate);
+	perform_set(vcpu, &req, true);
+	pthread_mutex_unlock(&vcpu->gate);
+	if (req.report)
+		note_report(req.report);
+	free(req.report);
+	errno = req.err;
+	return req.ret;
 }
 
 __attribute__((visibility("default")))
@@ -265,7 +301,8 @@ int ioctl(int fd, unsigned long request, ...)
 		vcpu = vcpu_by_fd(fd);
 		return vcpu ? run_vcpu(vcpu, request, arg) : kvm(fd, request, arg);
 	}
-	ret = kvm(fd, request, arg);
+	vcpu = is_set(call) ? vcpu_by_fd(fd) : NULL;
+	ret = vcpu && vcpu->has_run ? set_by_qemu(vcpu, call, arg) : kvm(fd, request, arg);
 	err = errno;
 	watch_call(fd, call, arg, ret, ret < 0 ? err : 0);
 	errno = err;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the hook share. cpuidhook.c watches QEMU's calls, requests.c serves the socket, sweep.c tries every
- * single change of a CPUID, nested.c loads nested state.
+ * single change of a CPUID, nested.c loads nested state, watch.c tells what a call does to the state of the vCPUs.
  */
 #ifndef CPUIDHOOK_H
 #define CPUIDHOOK_H
@@ -18,6 +18,7 @@
 #include <linux/kvm.h>
 #include "old_glibc.h"
 
+#define MAX_VCPUS 1024
 #define GET_ENTRIES 256		/* KVM_MAX_CPUID_ENTRIES: no vCPU has more */
 
 /* One ioctl of a vCPU that a client wants, and another that is made right after it. */
@@ -27,6 +28,7 @@ struct request {
 	long nent;		/* for the log */
 	int ret, err;		/* KVM's answer: the ioctl's return value and its errno */
 	bool done;
+	char *report;		/* of a set: what it did to the state of the vCPUs. Whoever makes the request frees it */
 	struct request *then;	/* may be NULL */
 };
 
@@ -36,6 +38,8 @@ struct vcpu {
 	pthread_cond_t served;	/* the pending request is done */
 	struct request *pending;	/* under gate: what a client wants done before the next KVM_RUN */
 	struct kvm_run *run;		/* under gate; mapped before the first KVM_RUN */
+	struct state *before, *after;	/* under gate; around the last set that was watched, or NULL */
+	int stats_fd;			/* under gate; -1: not open */
 	pid_t tid;			/* under gate; the thread that called KVM_RUN last */
 	atomic_int fd;
 	atomic_ulong id, runs;
@@ -44,12 +48,20 @@ struct vcpu {
 	atomic_bool in_run, has_run;
 };
 
+/* A call that is watched. */
+struct watch {
+	struct vcpu *called;
+	int count;		/* of the vCPUs that are watched beside it */
+	bool held[MAX_VCPUS];	/* whose gate is held */
+};
+
 /* cpuidhook.c */
 extern struct vcpu vcpus[];
 extern atomic_int vcpu_count;
+extern int system_fd;
 int kvm(int fd, unsigned long request, void *arg);
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void perform(struct vcpu *vcpu, struct request *req);
+void perform(struct vcpu *vcpu, struct request *req, bool alone);
 
 /* requests.c */
 int serve_clients(const char *socket_path);
@@ -61,5 +73,11 @@ void sweep_vcpu(FILE *out, struct vcpu *vcpu);
 
 /* nested.c */
 void load_l2(FILE *out, struct vcpu *vcpu);
+
+/* watch.c */
+void begin_watch(struct watch *watch, struct vcpu *called, bool alone);
+char *end_watch(struct watch *watch);
+void note_report(char *text);
+void show_state(FILE *out, struct vcpu *vcpu, unsigned int which);
 
 #endif

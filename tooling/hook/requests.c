@@ -11,17 +11,23 @@
  *                              that call lays it out in memory. Entries up to NENT that are not sent are zero.
  *   badptr VCPU 2|1 [NENT]     the same call with a pointer that is not mapped. With NENT the pointer is mapped, the
  *                              header says NENT, and the entries behind the header are not mapped.
+ *   state VCPU 1|2             1: the state before the last set of a client's that was watched, 2: after it
+ *                              s PART AT VALUE   one line a word of 64 bits that is not 0, as in the report (state.h)
+ *                              ok state=kept
  *   where VCPU                 ok rip=RIP cpl=CPL mp=STATE    RIP is hexadecimal; STATE is of KVM_GET_MP_STATE
  *   l2 VCPU                    give a vCPU that has not run the state of a vCPU that runs a guest of its own (SVM)
  *   sweep VCPU                 try every single change of the model: sweep.c has the answer
  *   live MILLISECONDS REQUEST  get, where, set or badptr, in the vCPU's own thread before its next KVM_RUN
  *
  * set, badptr and l2 answer "ok ret=0 errno=0" or "ok ret=-1 errno=22": a refusal by KVM is data, "err" is the hook's own.
+ * set, badptr and sweep report before that what the calls did to the state of the vCPUs: state.h has the lines. Of a live
+ * request the vCPU itself is read alone.
  *
  *   err 2    there is no such vCPU
  *   err 16   the vCPU is inside KVM_RUN, and the request is not "live": KVM lets one thread at a time use a vCPU. Or
  *            the vCPU has run (l2), or another live request waits for the vCPU
  *   err 22   the request is not in the table below; the hook closes the connection
+ *   err 61   state: no set on that vCPU was watched
  *   err 110  a live request was not done in time; it is never done later
  */
 #include "cpuidhook.h"
@@ -101,7 +107,7 @@ static bool submit(struct query *query, struct request *req)
 	if (!busy && query->live)
 		wait_served(vcpu, req, query->live_ms);
 	else if (!busy)
-		perform(vcpu, req);
+		perform(vcpu, req, false);
 	pthread_mutex_unlock(&vcpu->gate);
 	if (busy)
 		fprintf(query->out, "err %d %s\n", EBUSY, query->live ? "another live request waits" : "vcpu is running");
@@ -174,7 +180,8 @@ static void make_set(struct query *query, void *arg, long nent)
 	struct request req = { .call = call, .arg = arg, .nent = nent };
 
 	if (submit(query, &req))
-		fprintf(query->out, "ok ret=%d errno=%d\n", req.ret, req.err);
+		fprintf(query->out, "%sok ret=%d errno=%d\n", req.report ? req.report : "", req.ret, req.err);
+	free(req.report);
 }
 
 static void set(struct query *query)
@@ -201,6 +208,11 @@ static void sweep(struct query *query)
 	sweep_vcpu(query->out, query->vcpu);
 }
 
+static void state(struct query *query)
+{
+	show_state(query->out, query->vcpu, query->which);
+}
+
 static const struct verb {
 	const char *name;
 	void (*answer)(struct query *query);
@@ -214,6 +226,7 @@ static const struct verb {
 	{ "badptr", set_bad_pointer, "VCPU 2|1 [NENT]", true },
 	{ "l2", load_nested, "VCPU", false },
 	{ "sweep", sweep, "VCPU", false },
+	{ "state", state, "VCPU 1|2", false },
 };
 
 /* ---- reading requests ---- */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The verb "sweep": what does KVM_SET_CPUID2 do when one thing in the model is different? The answer is the model as "e"
- * lines, then these lines. ENTRY counts the "e" lines from 0. WORD is a place in the "e" line, from FLAGS (2) to EDX (6).
+ * lines, what the sweep did to the state of the vCPUs (state.h), then these lines. ENTRY counts the "e" lines from 0.
+ * WORD is a place in the "e" line, from FLAGS (2) to EDX (6).
  *
  *   m ENTRY WORD REFUSED APPLIED IGNORED OTHER   each bit of the word was flipped alone, and is set in one of four masks
  *   x ENTRY WORD BIT ERRNO                       an errno other than EINVAL, or a refusal that changed the model
@@ -135,6 +136,8 @@ void sweep_vcpu(FILE *out, struct vcpu *vcpu)
 	char *rows = NULL;
 	size_t length;
 	FILE *lines = open_memstream(&rows, &length);
+	char *report = NULL;
+	struct watch watch;
 	bool busy;
 
 	if (!sweep || !lines) {
@@ -145,7 +148,9 @@ void sweep_vcpu(FILE *out, struct vcpu *vcpu)
 	pthread_mutex_lock(&vcpu->gate);
 	busy = vcpu->in_run;
 	if (!busy) {
+		begin_watch(&watch, vcpu, false);
 		try_everything(sweep, lines);
+		report = end_watch(&watch);
 		note("sweep vcpu=%lu nent=%u accepted=%u refused=%u restored=%u errno=%d", vcpu->id, sweep->before.nent,
 		     sweep->accepted, sweep->refused, sweep->restored, sweep->lost ? EIO : 0);
 	}
@@ -157,11 +162,12 @@ void sweep_vcpu(FILE *out, struct vcpu *vcpu)
 		fprintf(out, "err %d the model could not be put back or read\n", EIO);
 	} else {
 		print_entries(out, sweep->before.entries, sweep->before.nent);
-		fputs(rows, out);
+		fprintf(out, "%s%s", report ? report : "", rows);
 	}
 out:
 	if (lines)
 		fclose(lines);
+	free(report);
 	free(rows);
 	free(sweep);
 }

@@ -23,6 +23,7 @@ def files(guest: Guest, look: Look) -> dict[str, str]:
         "models-before.txt": _models(guest.before),
         "models-after.txt": _models(look.after),
         "models-diff.txt": _differences(guest.before, look.after),
+        **guest.state.files(),
     }
 
 

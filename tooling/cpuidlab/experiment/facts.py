@@ -1,11 +1,13 @@
 """What one cell of the matrix carries: the facts of an observation, small enough for matrix.json, and no words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.observation import Model, Observation
+from cpuidlab.experiment.observation import Model, Observation, Touched
 from cpuidlab.kvm.warning import WARNING_LINES
+
+MOST_TOUCHED = 8  # calls that changed the state of the vCPUs, and differences of each
 
 
 class GuestState(StrEnum):
@@ -34,7 +36,8 @@ class Facts:
 
     `answers` holds KVM's answer to each call, `lines` how often the host logged each of the two warning lines (None:
     the host warned, and nobody knows how often), `model` which CPUID was read back (None: not known), `ended` how a
-    dead guest ended (empty: not known).
+    dead guest ended (empty: not known), `touched` the calls that changed the state of the vCPUs, with what they changed
+    (the first of each; observation.json has all).
     """
 
     answers: tuple[Answer, ...] = ()
@@ -43,6 +46,7 @@ class Facts:
     guest: GuestState = GuestState.UNSEEN
     ended: str = ""
     notes: tuple[Note, ...] = ()
+    touched: tuple[Touched, ...] = ()
 
     @property
     def warned(self) -> bool:
@@ -59,6 +63,9 @@ def facts_of(observation: Observation) -> Facts:
         guest=_guest_state(observation),
         ended=observation.fate.how or "",
         notes=observation.notes,
+        touched=tuple(
+            replace(one, differences=one.differences[:MOST_TOUCHED]) for one in observation.touched[:MOST_TOUCHED]
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from cpuidlab.experiment import guest_exit, sweep
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import VcpuAnswer
 from cpuidlab.experiment.rig_logs import LogReader
+from cpuidlab.experiment.state_watch import StateWatch
 from cpuidlab.experiment.sweep import Sweep
 from cpuidlab.kvm.changes import NO_CHANGE, Change, parse
 from cpuidlab.kvm.cpuid import Model, get_field
@@ -30,7 +31,7 @@ class Guest:
     """The guest of one rig, from the marks in the rig's logs on. Its VM begins stopped.
 
     `before` holds each vCPU's model as the test found it, `asked` the model that KVM should report where it accepts
-    what was set. `answers`, `notes` and `readings` are what the test has seen so far.
+    what was set. `answers`, `notes`, `readings` and `state` are what the test has seen so far.
     """
 
     def __init__(self, rig: Rig) -> None:
@@ -44,6 +45,7 @@ class Guest:
         self.answers: list[VcpuAnswer] = []
         self.notes: list[Note] = []
         self.readings: list[str] = []
+        self.state = StateWatch()
         self.logs = LogReader(rig)
         self._mark = rig.guest_mark
         self._qemu_sets = 0
@@ -77,23 +79,23 @@ class Guest:
         chosen = self.vcpus if vcpus is None else tuple(vcpus)
         models = self.models_with(change, chosen)
         for vcpu in chosen:
-            self._take(vcpu, self.rig.hook.set(vcpu, models[vcpu], call, nent, live=live))
+            self._take(vcpu, self.rig.hook.set(vcpu, models[vcpu], call, nent, live=live), change, call, live=live)
         return self.answers[-1].answer
 
     def set_cpuid_just_read(self) -> None:
         """Set on each vCPU what KVM_GET_CPUID2 returns at this moment."""
         for vcpu in self.vcpus:
-            self._take(vcpu, self.rig.hook.set(vcpu, self.rig.hook.get(vcpu)))
+            self._take(vcpu, self.rig.hook.set(vcpu, self.rig.hook.get(vcpu)), "")
 
     def set_bad_pointer(self, change: str, vcpu: int, call: Call) -> None:
         """Ask for a change of one vCPU, and hand KVM a pointer that is not mapped."""
         self.models_with(change, [vcpu])
-        self._take(vcpu, self.rig.hook.set_bad_pointer(vcpu, call))
+        self._take(vcpu, self.rig.hook.set_bad_pointer(vcpu, call), change, call)
 
     def set_bad_entries(self, change: str, vcpu: int, call: Call) -> None:
         """Ask for a change of one vCPU, and hand KVM a count that can be read before entries that are not mapped."""
         models = self.models_with(change, [vcpu])
-        self._take(vcpu, self.rig.hook.set_bad_pointer(vcpu, call, nent=len(models[vcpu])))
+        self._take(vcpu, self.rig.hook.set_bad_pointer(vcpu, call, nent=len(models[vcpu])), change, call)
 
     def models_with(self, change: str, vcpus: Sequence[int]) -> dict[int, Model]:
         """Ask for a change: return the model to set for each vCPU, and expect to read back what KVM keeps of it."""
@@ -107,9 +109,11 @@ class Guest:
         The VM must be stopped. Raises LabError where the hook, its log and the models before and after do not agree.
         """
         earlier = len(self.logs.last.sweeps)
-        swept, counts = sweep.parse(self.rig.hook.sweep(vcpu))
+        lines, differences = self.rig.hook.sweep(vcpu)
+        swept, counts = sweep.parse(lines)
         after = self.rig.hook.get(vcpu)
         sweep.check(swept, counts, self.before[vcpu], after, self.logs.read().sweeps[earlier:])
+        self.state.take_sweep(vcpu, differences)
         self.note(sweep.note_of(swept))
         return swept
 
@@ -189,8 +193,10 @@ class Guest:
 
     def take_answers_to_qemu(self) -> None:
         """Keep what KVM has answered to QEMU itself since the mark; only the hook's log tells of it."""
-        by_qemu = [event for event in self.logs.read().sets if event.by == "qemu"]
-        self.answers += [VcpuAnswer(event.vcpu or 0, event.word) for event in by_qemu[self._qemu_sets :]]
+        by_qemu = self.logs.read().sets_by_qemu
+        for vcpu, answer in by_qemu[self._qemu_sets :]:
+            self.answers.append(VcpuAnswer(vcpu, answer.word))
+            self.state.take_logged(vcpu, answer)
         self._qemu_sets = len(by_qemu)
 
     def begin_from_here(self) -> None:
@@ -202,8 +208,9 @@ class Guest:
         """Read each vCPU's model; the VM must be stopped."""
         return {vcpu: self.rig.hook.get(vcpu) for vcpu in self.vcpus}
 
-    def _take(self, vcpu: int, answer: Answer) -> None:
+    def _take(self, vcpu: int, answer: Answer, change: str, call: Call = 2, *, live: bool = False) -> None:
         self.answers.append(VcpuAnswer(vcpu, answer.word))
+        self.state.take(self.rig.hook, vcpu, answer, change, call, live=live)
 
 
 def _named(change: str) -> Change:

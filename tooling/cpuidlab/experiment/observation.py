@@ -1,15 +1,18 @@
 """What was seen in one test: plain data, to JSON and back."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from cpuidlab.base.errors import UsageError
 from cpuidlab.experiment.note import Note
 from cpuidlab.kvm.kmsg import Record, matching
+from cpuidlab.kvm.vcpu_state import Difference
 from cpuidlab.kvm.warning import WARNING_LEVEL, WARNING_LINES
 
 ACCEPTED = "accepted"
+SWEEP, REPLUG = "sweep", "replug"  # what stands where a call asks for a change that has no name
 Model = Literal["asked", "before", "other"]
 
 
@@ -19,6 +22,26 @@ class VcpuAnswer:
 
     vcpu: int
     answer: str
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A call after which the state of the vCPUs was not as before, but for what moves by itself.
+
+    `vcpu` was called, by KVM_SET_CPUID (`call` 1) or KVM_SET_CPUID2 (2), and the answer is as in `VcpuAnswer`.
+    `change` is what was asked for; an accepted call without a change set what was there.
+    """
+
+    vcpu: int
+    call: int
+    answer: str
+    change: str
+    differences: tuple[Difference, ...]
+
+    @property
+    def may_alter(self) -> bool:
+        """Whether the call changed the CPUID, so that it may alter more than that."""
+        return self.answer == ACCEPTED and bool(self.change)
 
 
 @dataclass(frozen=True)
@@ -68,6 +91,7 @@ class Observation:
     sweep_calls: int = 0
     unseen: Unseen | None = None
     log_refused: str = ""
+    touched: tuple[Touched, ...] = ()
 
     @property
     def accepted_calls(self) -> int:
@@ -117,6 +141,11 @@ def from_json(text: str) -> Observation:
         raise UsageError(f"this is not an observation.json: {type(error).__name__} {error}") from error
 
 
+def touched_from(data: Mapping[str, Any]) -> Touched:
+    """Return a `Touched` from its JSON object. Raises TypeError or KeyError where it is none."""
+    return Touched(**{**data, "differences": tuple(Difference(**one) for one in data["differences"])})
+
+
 def _observation(data: dict[str, Any]) -> Observation:
     if data["model"] is not None and data["model"] not in get_args(Model):
         raise ValueError(f"model {data['model']!r}")
@@ -131,4 +160,5 @@ def _observation(data: dict[str, Any]) -> Observation:
         sweep_calls=data.get("sweep_calls", 0),
         unseen=Unseen(**unseen) if unseen else None,
         log_refused=data.get("log_refused", ""),
+        touched=tuple(touched_from(one) for one in data.get("touched", ())),
     )

@@ -136,6 +136,7 @@ class Look:
             sweep_calls=sum((event.accepted or 0) + (event.restored or 0) for event in logs.sweeps),
             unseen=self.guest_look if isinstance(self.guest_look, Unseen) else None,
             log_refused=self._rig.log_refused,
+            touched=tuple(self._guest.state.touched),
         )
         foreign = self._rig.foreign_line(observation.host_log)
         if foreign:
@@ -157,6 +158,7 @@ class Look:
             self._guest.stop()
             how = guest_exit.given_up(self._rig, self._guest.logs)
             self.after = self._guest.models()
+            self._guest.state.read(self._rig.hook)
         except GivenUpError:
             return Hung("KVM gave the VM up: a bug of its own, EIO to each call (KVM_BUG_ON)")
         except LabError:

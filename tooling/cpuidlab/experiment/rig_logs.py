@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from cpuidlab.kvm import kmsg
+from cpuidlab.kvm import hook_log, kmsg
+from cpuidlab.kvm.hook import Answer
 from cpuidlab.kvm.hook_log import HookEvent, parse_log
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.rig.rig import Rig
@@ -38,6 +39,14 @@ class RigLogs:
     def sets(self) -> tuple[HookEvent, ...]:
         """Every KVM_SET_CPUID and KVM_SET_CPUID2 since the mark, but those of a sweep."""
         return tuple(event for event in self.hook if event.kind.startswith("set_cpuid"))
+
+    @property
+    def sets_by_qemu(self) -> tuple[tuple[int, Answer], ...]:
+        """KVM's answer to each set of QEMU's own since the mark, and its vCPU.
+
+        Raises LabError where the log does not tell what a set did to a vCPU that has run.
+        """
+        return tuple(hook_log.sets_by_qemu(self.hook))
 
     @property
     def sweeps(self) -> tuple[HookEvent, ...]:

@@ -28,7 +28,13 @@ NOTE_WORDS: Mapping[Note, str] = {
 
 def in_words(facts: Facts) -> str:
     """Say what was seen: first KVM's answers, then what the test noted, then what became of the guest."""
-    parts = [answers_in_words(facts), model_in_words(facts), notes_in_words(facts.notes), guest_in_words(facts)]
+    parts = [
+        answers_in_words(facts),
+        model_in_words(facts),
+        state_in_words(facts),
+        notes_in_words(facts.notes),
+        guest_in_words(facts),
+    ]
     return ", ".join(part for part in parts if part) or "nothing changed"
 
 
@@ -51,6 +57,11 @@ def answers_in_words(facts: Facts) -> str:
 def model_in_words(facts: Facts) -> str:
     """Say that KVM reports a CPUID which is neither the requested nor the old one; else nothing."""
     return "wrong model" if facts.model == "other" else ""
+
+
+def state_in_words(facts: Facts) -> str:
+    """Say that a call which was refused, or was to change nothing, changed the state of a vCPU; else nothing."""
+    return "vCPU state changed" if any(not touched.may_alter for touched in facts.touched) else ""
 
 
 def notes_in_words(notes: tuple[Note, ...]) -> str:

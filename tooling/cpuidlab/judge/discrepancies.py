@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.observation import ACCEPTED, Model, Observation
+from cpuidlab.experiment.observation import ACCEPTED, SWEEP, Model, Observation, Touched
 from cpuidlab.experiment.witnesses import answers_text
 from cpuidlab.experiment.words import notes_in_words
 from cpuidlab.judge.host_lines import is_unrelated
 from cpuidlab.kvm.kmsg import Record, is_suppression_note
+from cpuidlab.kvm.state_rules import not_of_a_change
+from cpuidlab.kvm.vcpu_state import Difference
 from cpuidlab.kvm.warning import RATE_LIMIT_BURST, WARNING_LEVEL, WARNING_LINES
 
 _KVM_LINE = re.compile(r"\bkvm", re.IGNORECASE)
@@ -19,6 +21,7 @@ _STOOD_STILL = ("stall: ", "lockup: ", "hung task: ")  # kinds that `kmsg.troubl
 KILLED = 128 + 9  # a shell's exit code of a program that SIGKILL has ended
 _HOPED = {"stable": "staying stable", "harmed": "living on, harmed", "suffers": "dying or living on, harmed"}
 _MODELS = {"asked": "the one asked for", "before": "the one from before", "other": "neither of the two"}
+MOST_TOLD = 3  # differences of one vCPU's state in a sentence
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def compare(expectation: Expectation, observation: Observation) -> Discrepancies
         [
             *_answers(expectation, observation),
             *(() if observation.log_refused else _lines(lines, expectation.limited, observation)),
+            *_state(observation.touched),
             *_notes(expectation.notes, observation.notes),
             *_guest(expectation, observation),
             *_model(expectation, observation),
@@ -117,6 +121,29 @@ def _lines(due: int, limited: int | None, observation: Observation) -> _Found:
         elif not least <= count <= most:
             text = f"{most}" if least == most else f"{least} to {most}"
             yield _Broken(f'the host logged {count} times instead of {text}: "{line}"')
+
+
+def _state(touched: Sequence[Touched]) -> _Found:
+    """A call changes no vCPU's state, but for what moves by itself and what an accepted change may alter."""
+    for call in touched:
+        left = not_of_a_change(call.change, call.differences, call.vcpu) if call.may_alter else call.differences
+        for vcpu in dict.fromkeys(one.vcpu for one in left):
+            changed = [one for one in left if one.vcpu == vcpu]
+            yield _Broken(f"{_call_text(call)} changed vCPU {vcpu}: {_differences_text(changed)}")
+
+
+def _call_text(call: Touched) -> str:
+    if call.change == SWEEP:
+        return f"a sweep of vCPU {call.vcpu}"
+    kind = "an accepted" if call.may_alter else "an identical" if call.answer == ACCEPTED else "a refused"
+    change = f" ({call.change})" if call.may_alter else ""
+    return f"{kind} KVM_SET_CPUID{'2' if call.call == 2 else ''} on vCPU {call.vcpu}{change}"
+
+
+def _differences_text(differences: Sequence[Difference]) -> str:
+    told = ", ".join(str(one) for one in differences[:MOST_TOLD])
+    more = len(differences) - MOST_TOLD
+    return f"{told} and {more} more" if more > 0 else told
 
 
 def _notes(expected: tuple[Note, ...] | None, noted: tuple[Note, ...]) -> _Found:

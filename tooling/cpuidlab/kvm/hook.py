@@ -3,13 +3,17 @@
 import errno
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from cpuidlab.base.errors import GivenUpError, LabError
+from cpuidlab.kvm import vcpu_state
 from cpuidlab.kvm.cpuid import Entry, Model
+from cpuidlab.kvm.vcpu_state import Difference
 
 Call = Literal[1, 2]  # KVM_SET_CPUID, KVM_SET_CPUID2
+State = Literal["before", "after"]
 MAX_LIVE_SECONDS = 60
 _MP_RUNNABLE = 0  # KVM_MP_STATE_RUNNABLE, linux/kvm.h
 _GRACE_SECONDS = 5.0  # the hook withdraws a live request that is late, and its answer must come before we give up
@@ -50,10 +54,15 @@ class Where:
 
 @dataclass(frozen=True)
 class Answer:
-    """How KVM answered a set: the ioctl's return value and its errno (0 where the ioctl did not fail)."""
+    """How KVM answered a set: the ioctl's return value and its errno (0 where the ioctl did not fail).
+
+    `differences` is what is no more as before in the state of the called vCPU, and of the others where the VM is
+    stopped.
+    """
 
     ret: int
     errno: int
+    differences: tuple[Difference, ...] = field(default=(), compare=False)
 
     @property
     def word(self) -> str:
@@ -112,34 +121,52 @@ class Hook:
         """Set a model. With `nent` that is the entry count, and zero entries follow those of the model."""
         count = len(model) if nent is None else nent
         entries = "".join(f"e {' '.join(f'{word:x}' for word in _words(entry, call))}\n" for entry in model)
-        return self._answer(f"set {vcpu} {call} {count} {len(model)}\n{entries}", live, seconds)
+        return self._watched(f"set {vcpu} {call} {count} {len(model)}\n{entries}", vcpu, live, seconds)
 
     def set_bad_pointer(
         self, vcpu: int, call: Call = 2, nent: int | None = None, *, live: bool = False, seconds: float = 10
     ) -> Answer:
         """Set with a pointer that is not mapped. With `nent` the count is mapped, the entries are not."""
         count = "" if nent is None else f" {nent}"
-        return self._answer(f"badptr {vcpu} {call}{count}\n", live, seconds)
+        return self._watched(f"badptr {vcpu} {call}{count}\n", vcpu, live, seconds)
 
     def load_l2(self, vcpu: int, *, seconds: float = 10) -> None:
         """Load nested state into a vCPU that has not run: it runs a guest of its own then.
 
         Raises LabError where KVM refuses the state.
         """
-        answer = self._answer(f"l2 {vcpu}\n", False, seconds)
+        lines, last = self._ask(f"l2 {vcpu}\n", seconds)
+        if lines:
+            raise self._broken(lines[0])
+        answer = self._answer(last)
         if answer.ret:
             raise LabError(f"KVM takes no nested state for vCPU {vcpu}: {answer.word}")
 
-    def sweep(self, vcpu: int, *, seconds: float = 60) -> tuple[str, ...]:
-        """Try each bit and each entry of the model while the VM is stopped. Return all lines, for `sweep.parse`."""
-        lines, last = self._ask(f"sweep {vcpu}\n", seconds)
-        return (*lines, last)
+    def sweep(self, vcpu: int, *, seconds: float = 60) -> tuple[tuple[str, ...], tuple[Difference, ...]]:
+        """Try each bit and each entry of the model while the VM is stopped.
 
-    def _answer(self, request: str, live: bool, seconds: float) -> Answer:
+        Return all lines, for `sweep.parse`, and what is no more as before in the state of the vCPUs.
+        """
+        lines, last = self._ask(f"sweep {vcpu}\n", seconds)
+        report, others = _parted(lines)
+        return (*others, last), vcpu_state.parse(report, vcpu)
+
+    def state(self, vcpu: int, which: State, *, seconds: float = 10) -> str:
+        """Return the vCPU's state before or after the last set on it that was watched, as text for people."""
+        lines, last = self._ask(f"state {vcpu} {1 if which == 'before' else 2}\n", seconds)
+        self._match("ok state=kept", last)
+        return vcpu_state.state_text(lines)
+
+    def _watched(self, request: str, vcpu: int, live: bool, seconds: float) -> Answer:
+        """Ask for a set, whose answer tells what became of the state of the vCPUs."""
         lines, last = self._ask(_prefix(live, seconds) + request, seconds)
-        if lines:
-            raise self._broken(lines[0])
-        match = self._match(r"ok ret=(-?\d+) errno=(\d+)", last)
+        report, others = _parted(lines)
+        if others:
+            raise self._broken(others[0])
+        return replace(self._answer(last), differences=vcpu_state.parse(report, vcpu))
+
+    def _answer(self, line: str) -> Answer:
+        match = self._match(r"ok ret=(-?\d+) errno=(\d+)", line)
         return Answer(int(match[1]), int(match[2]))
 
     def _ask(self, request: str, seconds: float) -> tuple[tuple[str, ...], str]:
@@ -184,6 +211,12 @@ class Hook:
 
 def _prefix(live: bool, seconds: float) -> str:
     return f"live {int(min(seconds, MAX_LIVE_SECONDS) * 1000)} " if live else ""
+
+
+def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the lines of a report on the vCPUs' state from the others."""
+    report = [line for line in lines if line.startswith(vcpu_state.KINDS)]
+    return report, [line for line in lines if not line.startswith(vcpu_state.KINDS)]
 
 
 def _words(entry: Entry, call: Call) -> tuple[int, ...]:

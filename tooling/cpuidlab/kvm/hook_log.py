@@ -1,10 +1,12 @@
 """The log of the preloaded hook; tooling/hook/cpuidhook.c has the form of each line."""
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from cpuidlab.base.errors import LabError
+from cpuidlab.kvm import vcpu_state
 from cpuidlab.kvm.hook import Answer
 
 _EVENT = re.compile(r"(\d+\.\d{9}) ([a-z_0-9]+)((?: [a-z]+=[^ =]+)+)")
@@ -41,6 +43,21 @@ def parse_log(text: str) -> tuple[HookEvent, ...]:
     """
     whole, _, _ = text.rpartition("\n")
     return tuple(_event(line) for line in whole.splitlines())
+
+
+def sets_by_qemu(events: Iterable[HookEvent]) -> Iterator[tuple[int, Answer]]:
+    """Yield the vCPU of each set that QEMU made, and KVM's answer. A report on the vCPU's state stands before its set.
+
+    Raises LabError where such a report is garbled or not whole.
+    """
+    report: list[str] = []
+    for event in events:
+        if event.kind == "state":
+            report.append((event.what or "").replace(",", " "))
+        elif event.by == "qemu":
+            vcpu = event.vcpu or 0
+            yield vcpu, Answer(event.ret or 0, event.errno or 0, vcpu_state.parse(report, vcpu) if report else ())
+            report = []
 
 
 def _event(line: str) -> HookEvent:

@@ -64,6 +64,7 @@ def excerpts(folder: Path) -> tuple[Excerpt, ...]:
         ("guest", guest_lines(seen) if seen else []),
         ("KVM's CPUID afterwards", model_lines(seen) if seen else []),
         ("CPUID before and after", _lines(folder / "models-diff.txt")),
+        ("state of the vCPUs around each call", _lines(folder / "vcpu-state-diff.txt")),
         ("seen besides", note_lines(seen) if seen else []),
         ("readings", _lines(folder / "readings.txt")),
         ("QEMU said", _lines(folder / "qemu-stderr.txt")),

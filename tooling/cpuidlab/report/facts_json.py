@@ -6,10 +6,11 @@ from typing import Any, get_args
 
 from cpuidlab.experiment.facts import Answer, Facts, GuestState
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.observation import ACCEPTED, Model
+from cpuidlab.experiment.observation import ACCEPTED, Model, Touched, touched_from
 from cpuidlab.kvm.warning import WARNING_LINES
 
 _ANSWER = re.compile(rf"{ACCEPTED}|E[A-Z0-9]{{1,30}}|errno [0-9]{{1,10}}")
+_NEW = {"touched"}  # a file of before may lack it
 _KEYS = {field.name for field in fields(Facts)}
 
 
@@ -22,7 +23,7 @@ def from_data(raw: object) -> Facts | None:
     """Return the facts that an object of a JSON file holds. Raises ValueError with the reason where it holds none."""
     if raw is None:
         return None
-    if not isinstance(raw, dict) or set(raw) != _KEYS:
+    if not isinstance(raw, dict) or set(raw) | _NEW != _KEYS:
         raise ValueError(
             f"'facts' should be null or have just these keys: {', '.join(field.name for field in fields(Facts))}"
         )
@@ -35,6 +36,7 @@ def from_data(raw: object) -> Facts | None:
         guest=GuestState(_one_of(raw["guest"], tuple(GuestState), "guest")),
         ended=raw["ended"],
         notes=tuple(Note(_one_of(note, tuple(Note), "notes")) for note in _list(raw, "notes")),
+        touched=tuple(_touched(one) for one in _list(raw, "touched")) if "touched" in raw else (),
     )
 
 
@@ -67,6 +69,23 @@ def _model(raw: object) -> Model:
         if raw == model:
             return model  # type: ignore[no-any-return]
     raise ValueError(f"'model' should be null or one of {', '.join(get_args(Model))}")
+
+
+def _touched(raw: object) -> Touched:
+    try:
+        touched = touched_from(raw)  # type: ignore[arg-type]
+    except (TypeError, KeyError, AttributeError, ValueError):
+        raise ValueError(f"each of 'touched' should have just the keys {', '.join(_names(Touched))}") from None
+    texts = [touched.change, *(text for one in touched.differences for text in (one.part, one.field, one.old, one.new))]
+    numbers = [touched.vcpu, touched.call, *(one.vcpu for one in touched.differences)]
+    if not all(isinstance(text, str) for text in texts) or not all(_is_count(number) for number in numbers):
+        raise ValueError("'touched' has a value of another type than it should have")
+    _answer({"vcpu": touched.vcpu, "answer": touched.answer})
+    return touched
+
+
+def _names(kind: type[Touched]) -> list[str]:
+    return [field.name for field in fields(kind)]
 
 
 def _one_of(raw: object, known: tuple[str, ...], key: str) -> str:
