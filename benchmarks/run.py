@@ -48,12 +48,14 @@ COLD_SSH, RESTORE_SSH = "cold boot to guest SSH", "restore to guest SSH"
 RAW_RUNS, RAW_SSH = "raw QEMU restore until the machine runs", "raw QEMU restore to guest SSH"
 TEST_COLD, TEST_RESTORED = "one test, cold, to its verdict", "one test, restored, to its verdict"
 JOB_WALL, JOB_TESTS, JOB_FIRST = "job, from command to prompt", "job, sum of its tests", "job, until its first test"
+CALLS = "calls of one test, with the state of the vCPUs"
 SHELL, VNG = f"cpuidlab shell --host {vng.HOST} -- uname -r", "vng -r KERNEL -- uname -r, without KVM"
 RATIOS = (
     Ratio("test_speedup", "a test cold / the same test restored", TEST_COLD, TEST_RESTORED, 8.0, "higher"),
     Ratio("restore_over_floor", "restore to guest SSH / raw QEMU restore to guest SSH", RESTORE_SSH, RAW_SSH, 2.5),
     Ratio("restore_over_raw_run", "restore to guest SSH / raw QEMU until it runs", RESTORE_SSH, RAW_RUNS),
     Ratio("boot_speedup", "cold boot / restore, both to guest SSH", COLD_SSH, RESTORE_SSH, better="higher"),
+    Ratio("state_in_test", "calls with the vCPUs' state / the whole test", CALLS, TEST_RESTORED, 0.1),
     Ratio("job_over_tests", "whole job / sum of its tests", JOB_WALL, JOB_TESTS),
 )
 WITH_VNG = Ratio("shell_over_vng", "vng -r / cpuidlab shell, both for uname -r", VNG, SHELL, 15.0, "higher")
@@ -121,16 +123,23 @@ class Benchmark:
             if cold:
                 _ = rig.guest
                 self.seconds[COLD_SSH].append(time.perf_counter() - started)
-            self._tell(rig)
+            calls = self._tell(rig)
+            if not cold:
+                self.seconds[CALLS].append(calls)
             self.seconds[TEST_COLD if cold else TEST_RESTORED].append(time.perf_counter() - started)
 
-    def _tell(self, rig: Rig) -> None:
+    def _tell(self, rig: Rig) -> float:
+        """Tell the story; return how long its calls took, with the state as text that the evidence keeps."""
         guest = Guest(rig)
+        started = time.perf_counter()
         guest.set_cpuid()
+        guest.state.read(rig.hook)
+        calls = time.perf_counter() - started
         seen = observed(guest)
         found = judge(identical, predicted(self.setup.kernel).among[0], None, seen, promise="", rerun="")
         if found.verdict is not Verdict.PASS:
             raise LabError(f"the test that is measured did not pass: {found.verdict} {found.reason}")
+        return calls
 
     def _shells(self) -> None:
         """One command on a restored host, and one under virtme-ng."""
