@@ -186,6 +186,15 @@ def test_each_row_of_the_table_has_its_reason_and_names_parts_that_are_read() ->
     assert {row["how"] for row in table()["moves"]} <= {"any", "sets"}
 
 
+@pytest.mark.parametrize("row", range(len(table()["moves"])))
+def test_without_its_row_what_moves_is_a_difference(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = table()["moves"]
+    moved = Difference(0, moves[row]["part"], moves[row]["fields"][0].replace("*", "1"), "0x1", "0x3")
+    assert without_what_moves([moved], live=True) == ()
+    monkeypatch.setattr(state_rules, "table", lambda: {"moves": moves[:row] + moves[row + 1 :]})
+    assert without_what_moves([moved], live=True) == (moved,)
+
+
 def test_what_moves_only_while_others_run() -> None:
     arrived = Difference(0, "lapic", "IRR1", "0x1", "0x3")
     taken = Difference(0, "lapic", "IRR1", "0x3", "0x1")

@@ -7,6 +7,7 @@ from cpuidlab.experiment.words import in_words
 from cpuidlab.report.gist import gist
 from hypothesis import given
 from hypothesis import strategies as st
+from observations import touch
 
 FACTS = st.builds(
     Facts,
@@ -17,6 +18,7 @@ FACTS = st.builds(
     model=st.sampled_from([None, "asked", "before", "other"]),
     guest=st.sampled_from(GuestState),
     ended=st.sampled_from(["", "triple fault"]),
+    touched=st.sampled_from([(), (touch(0, "dr7"),), (touch(0, "dr7", answer="accepted"),)]),
     notes=st.lists(st.sampled_from(Note), max_size=2).map(tuple),
 )
 

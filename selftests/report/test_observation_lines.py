@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import Fate, Observation
-from cpuidlab.report.observation_lines import answer_lines, guest_lines, log_lines, model_lines, note_lines
-from observations import DEAD, SICK, SILENT, WARNED, seen
+from cpuidlab.report.observation_lines import answer_lines, guest_lines, log_lines, model_lines, note_lines, state_lines
+from observations import DEAD, SICK, SILENT, WARNED, seen, touch
 
 
 def test_the_same_line_is_shown_once() -> None:
@@ -33,6 +33,15 @@ def test_what_became_of_the_guest(observation: Observation, lines: list[str]) ->
 def test_which_model_was_read_back() -> None:
     assert model_lines(seen(model="before")) == ["what it was before"]
     assert model_lines(seen(model=None)) == ["not read back"]
+
+
+def test_what_calls_changed_in_the_state_of_a_vcpu() -> None:
+    assert state_lines(SILENT) == []
+    calls = [touch(1, "dr7"), touch(0, "dr6", answer="accepted", change="", call=1)]
+    assert state_lines(seen(touched=calls)) == [
+        "KVM_SET_CPUID2 on vCPU 0 (nx=off), EINVAL: vCPU 1: dr7 0x400 -> 0x0",
+        "KVM_SET_CPUID on vCPU 0 (identical), accepted: vCPU 0: dr6 0x400 -> 0x0",
+    ]
 
 
 def test_notes_stand_in_the_order_of_time() -> None:

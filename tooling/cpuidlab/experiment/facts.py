@@ -53,6 +53,11 @@ class Facts:
         """Whether the host logged at least one of the two warning lines."""
         return self.lines is None or any(self.lines)
 
+    @property
+    def state_changed(self) -> bool:
+        """Whether a call that was refused, or was to change nothing, changed the state of a vCPU."""
+        return any(not call.may_alter for call in self.touched)
+
 
 def facts_of(observation: Observation) -> Facts:
     """Take from an observation what its cell carries."""

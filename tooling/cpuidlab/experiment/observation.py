@@ -39,6 +39,11 @@ class Touched:
     differences: tuple[Difference, ...]
 
     @property
+    def name(self) -> str:
+        """The name of the call; a sweep makes many."""
+        return f"KVM_SET_CPUID{'2' if self.call == 2 else ''}" if self.change != SWEEP else SWEEP
+
+    @property
     def may_alter(self) -> bool:
         """Whether the call changed the CPUID, so that it may alter more than that."""
         return self.answer == ACCEPTED and bool(self.change)

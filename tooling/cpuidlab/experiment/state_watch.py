@@ -62,7 +62,7 @@ class StateWatch:
 
     def _take(self, call: Touched, *, live: bool) -> None:
         asked = call.change or "what was there"
-        self._lines.append(f"vCPU {call.vcpu}, KVM_SET_CPUID{'2' if call.call == 2 else ''}, {asked}: {call.answer}")
+        self._lines.append(f"vCPU {call.vcpu}, {call.name}, {asked}: {call.answer}")
         self._lines += [f"    vCPU {one.vcpu}: {one}" for one in call.differences]
         left = without_what_moves(call.differences, live=live)
         if left:

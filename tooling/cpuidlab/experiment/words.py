@@ -61,7 +61,7 @@ def model_in_words(facts: Facts) -> str:
 
 def state_in_words(facts: Facts) -> str:
     """Say that a call which was refused, or was to change nothing, changed the state of a vCPU; else nothing."""
-    return "vCPU state changed" if any(not touched.may_alter for touched in facts.touched) else ""
+    return "vCPU state changed" if facts.state_changed else ""
 
 
 def notes_in_words(notes: tuple[Note, ...]) -> str:

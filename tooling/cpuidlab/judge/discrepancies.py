@@ -134,10 +134,10 @@ def _state(touched: Sequence[Touched]) -> _Found:
 
 def _call_text(call: Touched) -> str:
     if call.change == SWEEP:
-        return f"a sweep of vCPU {call.vcpu}"
+        return f"a {call.name} of vCPU {call.vcpu}"
     kind = "an accepted" if call.may_alter else "an identical" if call.answer == ACCEPTED else "a refused"
     change = f" ({call.change})" if call.may_alter else ""
-    return f"{kind} KVM_SET_CPUID{'2' if call.call == 2 else ''} on vCPU {call.vcpu}{change}"
+    return f"{kind} {call.name} on vCPU {call.vcpu}{change}"
 
 
 def _differences_text(differences: Sequence[Difference]) -> str:

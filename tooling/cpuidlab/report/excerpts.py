@@ -10,7 +10,7 @@ from pathlib import Path
 from cpuidlab.base.errors import UsageError
 from cpuidlab.experiment.observation import Observation, from_json
 from cpuidlab.report.cell import Cell
-from cpuidlab.report.observation_lines import answer_lines, guest_lines, log_lines, model_lines, note_lines
+from cpuidlab.report.observation_lines import answer_lines, guest_lines, log_lines, model_lines, note_lines, state_lines
 
 READ_BYTES = 65536  # of a file; logs can be of any length
 LINES, WIDTH, REASON_WIDTH = 8, 200, 600
@@ -64,7 +64,7 @@ def excerpts(folder: Path) -> tuple[Excerpt, ...]:
         ("guest", guest_lines(seen) if seen else []),
         ("KVM's CPUID afterwards", model_lines(seen) if seen else []),
         ("CPUID before and after", _lines(folder / "models-diff.txt")),
-        ("state of the vCPUs around each call", _lines(folder / "vcpu-state-diff.txt")),
+        ("state of the vCPUs that calls changed", state_lines(seen) if seen else []),
         ("seen besides", note_lines(seen) if seen else []),
         ("readings", _lines(folder / "readings.txt")),
         ("QEMU said", _lines(folder / "qemu-stderr.txt")),

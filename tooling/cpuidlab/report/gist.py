@@ -27,6 +27,7 @@ class Gist:
     accepted: tuple[int, int] | None
     is_warned: bool
     is_wrong_model: bool
+    is_state_changed: bool
     notes: tuple[Note, ...]
     guest: GuestState | None
 
@@ -44,6 +45,7 @@ def gist(facts: Facts | None) -> Gist | None:
         accepted=(accepted, len(facts.answers)) if answer == "partly" else None,
         is_warned=facts.warned,
         is_wrong_model=facts.model == "other",
+        is_state_changed=facts.state_changed,
         notes=facts.notes,
         guest=harm if answer else facts.guest,
     )

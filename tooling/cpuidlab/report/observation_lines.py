@@ -42,6 +42,15 @@ def model_lines(seen: Observation) -> list[str]:
     return [_MODELS[seen.model]]
 
 
+def state_lines(seen: Observation) -> list[str]:
+    """Say what calls changed in the state of the vCPUs, beside what moves by itself."""
+    return _counted(
+        f"{call.name} on vCPU {call.vcpu} ({call.change or 'identical'}), {call.answer}: vCPU {one.vcpu}: {one}"
+        for call in seen.touched
+        for one in call.differences
+    )
+
+
 def note_lines(seen: Observation) -> list[str]:
     """Say what the test noted, in the order of time."""
     words = [NOTE_WORDS[note] for note in seen.notes]
