@@ -44,7 +44,7 @@ class RigLogs:
     def sets_by_qemu(self) -> tuple[tuple[int, Answer], ...]:
         """KVM's answer to each set of QEMU's own since the mark, and its vCPU.
 
-        Raises LabError where the log does not tell what a set did to a vCPU that has run.
+        Raises LabError where a report on what a set did to a vCPU that has run is garbled or not whole.
         """
         return tuple(hook_log.sets_by_qemu(self.hook))
 
