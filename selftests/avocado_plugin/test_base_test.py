@@ -1,6 +1,7 @@
 """What Avocado sees of a test: its docstring, its parameters, and how its verdict is told."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_a_test_tells_its_name_its_promise_and_its_variant(judgement: dict[str, 
         variant,
         Path("/evidence"),
     )
+
+
+def test_a_test_ends_with_its_job_and_with_its_runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bound: list[tuple[str, int]] = []
+    monkeypatch.setattr(base_test.die_with_parent, "die_with", lambda pid: bound.append(("job", pid)))
+    monkeypatch.setattr(base_test.die_with_parent, "end_with_parent", lambda pid: bound.append(("runner", pid)))
+    monkeypatch.setattr(base_test.faulthandler, "dump_traceback_later", lambda *_, **__: None)
+    monkeypatch.setenv("CPUIDLAB_JOB_PID", "77")
+    example = Example()
+    monkeypatch.setattr(example, "outputdir", str(tmp_path))
+    example.setUp()
+    assert bound == [("job", 77), ("runner", os.getppid())]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,28 @@ def test_a_program_ends_with_a_parent_that_is_killed(way: str) -> None:
     until(lambda: ended(child))
 
 
+STOPPED = """
+import os, signal, time
+from cpuidlab.base.die_with_parent import end_with_parent
+parent = os.getpid()
+child = os.fork()
+if not child:
+    end_with_parent(parent)
+    os.kill(os.getpid(), signal.SIGSTOP)
+print(child, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_stopped_process_ends_with_its_parent_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        until(lambda: psutil.Process(child).status() == psutil.STATUS_STOPPED)
+        parent.kill()
+    until(lambda: ended(child))
+
+
 def test_a_program_whose_parent_died_before_is_not_started() -> None:
     done = subprocess.run(["sleep", "60"], preexec_fn=partial(end_with_parent, 1), check=False, timeout=10)
     assert done.returncode == 1

@@ -30,6 +30,8 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         """End with the job, and show where a test hangs in spite of its deadline, before Avocado ends it."""
         if "CPUIDLAB_JOB_PID" in os.environ:
             die_with_parent.die_with(int(os.environ["CPUIDLAB_JOB_PID"]))
+            # Avocado stops a test before it ends it. If the job is killed meanwhile, only the kernel can end the test.
+            die_with_parent.end_with_parent(os.getppid())
         self._stacks = (Path(self.outputdir) / "stacks.txt").open("w")
         faulthandler.dump_traceback_later(self.timeout - 30, file=self._stacks)
 
