@@ -50,6 +50,23 @@ def test_the_bits_of_feature_msrs_before_and_after_the_first_run() -> None:
     assert all(msr.same == {"not run": True, "has run": True} for msr in found.values())
 
 
+@pytest.mark.parametrize("nests", [None, False, True])
+def test_the_bits_of_feature_msrs_while_l2_is_active(nests: bool | None) -> None:
+    fake = FakeBareVm(FROZEN, frozen=(ARCH_CAPABILITIES,))
+    fake.nests = nests
+    found = {msr.index: msr for msr in mapped(fake).msrs}
+    assert found[ARCH_CAPABILITIES].is_frozen_in_l2 is nests
+    assert found[UCODE_REV].is_frozen_in_l2 is (None if nests is None else False)
+
+
+def test_an_msr_that_takes_what_it_refuses_is_something_else() -> None:
+    fake = FakeBareVm(FROZEN)
+    fake.torn = ARCH_CAPABILITIES
+    torn = next(msr for msr in mapped(fake).msrs if msr.index == ARCH_CAPABILITIES)
+    assert torn.bits["not run"]["other"] == ALL
+    assert torn.same == {"not run": False, "has run": False}
+
+
 def test_a_vcpu_that_does_not_run_is_a_failure_of_the_lab() -> None:
     fake = FakeBareVm(FROZEN)
     fake.exit_reason = 17

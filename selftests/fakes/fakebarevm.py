@@ -1,4 +1,7 @@
-"""The program of bare VMs without KVM: it answers each call of the freeze table as it is told, phase by phase."""
+"""The program of bare VMs without KVM: it answers each call of the freeze table as it is told, phase by phase.
+
+Its CPUID is that of an era: what it answers to a changed one once the vCPU has run, and whether it knows Xen.
+"""
 
 import errno as errnos
 import struct
@@ -20,19 +23,29 @@ class FakeVm:
 
     made: set[str] = field(default_factory=set)
     phase: int = 0
+    model: bytes = b""
+    in_l2: bool = False
     msrs: dict[int, int] = field(default_factory=lambda: {UCODE_REV: 1, ARCH_CAPABILITIES: 0b101, DE_CFG: 0})
 
 
 class FakeBareVm:
     """A stream to the program. `answers` are a word each phase, by a call's name; the kernel lacks all others.
 
-    The MSRs in `frozen` are refused once the vCPU has run; of DE_CFG only bit 1 is ever taken.
+    The MSRs in `frozen` are refused once the vCPU has run, and with `nests` while L2 is active (None: no L2 can be);
+    of DE_CFG only bit 1 is ever taken.
     """
 
     def __init__(self, answers: Mapping[str, tuple[str, ...]], frozen: tuple[int, ...] = ()) -> None:
         self.answers = answers
         self.frozen = frozen
         self.exit_reason = 2  # KVM_EXIT_IO
+        self.changed = "accepted"  # the answer to another model of a vCPU that has run
+        self.capabilities: dict[int, int] = {}  # beside those of the answers
+        self.sregs = b""
+        self.refuses_msrs = False
+        self.nests: bool | None = None
+        self.torn = 0  # an MSR that takes a value and says that it does not
+        self.echoes = False  # KVM_GET_CPUID2 leaves the caller's count in place, as before 6.5
         self._fds: dict[str, FakeVm] = {}
         self._buffers: dict[str, bytes] = {}
         self._lines: list[str] = []
@@ -59,8 +72,12 @@ class FakeBareVm:
     def _close(self, fd: str) -> str:
         return "0 0" if self._fds.pop(fd, None) else f"-1 {errnos.EBADF}"
 
-    def _run(self, fd: str, _: str) -> str:
+    def _run(self, fd: str, immediate_exit: str) -> str:
+        if immediate_exit == "1":
+            return f"-1 {errnos.EINTR} 0 0"
         self._fds[fd].phase = 2
+        if self.sregs:
+            return "0 0 9 0"  # KVM_EXIT_FAIL_ENTRY
         return f"0 0 {self.exit_reason:x} 0"
 
     def _put(self, buffer: str, data: str = "") -> str:
@@ -76,9 +93,12 @@ class FakeBareVm:
         plain = {
             "KVM_CREATE_VM": self._create_vm, "KVM_GET_SUPPORTED_CPUID": self._model, "KVM_SET_MSRS": self._set_msr,
             "KVM_GET_MSR_FEATURE_INDEX_LIST": self._msr_list, "KVM_GET_MSRS": self._get_msr,
-            "KVM_SET_USER_MEMORY_REGION": self._nothing, "KVM_SET_CPUID2": self._nothing,
-            "KVM_GET_LAPIC": self._nothing, "KVM_CHECK_EXTENSION": self._has,
+            "KVM_SET_CPUID2": self._set_model, "KVM_GET_CPUID2": self._get_model, "KVM_GET_LAPIC": self._nothing,
+            "KVM_CHECK_EXTENSION": self._has, "KVM_GET_SREGS": self._nothing, "KVM_SET_SREGS": self._set_sregs,
+            "KVM_SET_NESTED_STATE": self._load_l2,
         }  # fmt: skip
+        if name == "KVM_SET_USER_MEMORY_REGION" and self._buffers[arg[1:]] != bytes(8):
+            return "0 0"
         if name == "KVM_CREATE_VCPU" and vm.phase == 0:
             self._fds[new] = vm  # one is enough
             vm.phase = 1
@@ -97,7 +117,33 @@ class FakeBareVm:
 
         return answer
 
+    def _set_model(self, vm: FakeVm, given: int | bytes, _: str) -> str:
+        assert isinstance(given, bytes)
+        if uapi.count_of(given) > uapi.MAX_ENTRIES:
+            return f"-1 {errnos.E2BIG}"
+        if vm.phase == 2 and given != vm.model and self.changed != "accepted":
+            return f"-1 {getattr(errnos, self.changed)}"
+        vm.model = given
+        return "0 0"
+
+    def _get_model(self, vm: FakeVm, *_: object) -> str:
+        head = uapi.cpuid2((), uapi.MAX_ENTRIES) if self.echoes else vm.model[:8]
+        self._buffers["0"] = head + vm.model[8:]
+        return "0 0"
+
+    def _set_sregs(self, _: FakeVm, given: int | bytes, __: str) -> str:
+        assert isinstance(given, bytes)
+        self.sregs = given
+        return "0 0"
+
+    def _load_l2(self, vm: FakeVm, *_: object) -> str:
+        vm.in_l2 = self.nests is not None
+        self.sregs = b""
+        return "0 0" if vm.in_l2 else f"-1 {errnos.EINVAL}"
+
     def _has(self, _: FakeVm, cap: int | bytes, __: str) -> str:
+        if cap in self.capabilities:
+            return f"{self.capabilities[int(cap)]} 0"
         return f"{int(any(each.needs == cap and each.name in self.answers for each in calls().values()))} 0"
 
     def _create_vm(self, _: FakeVm, __: int | bytes, new: str) -> str:
@@ -125,12 +171,13 @@ class FakeBareVm:
     def _set_msr(self, vm: FakeVm, given: int | bytes, _: str) -> str:
         assert isinstance(given, bytes)
         ((index, value),) = uapi.msr_values(given).items()
-        if vm.phase == 2 and index in self.frozen and value != vm.msrs[index]:
+        frozen = vm.phase == 2 or (vm.in_l2 and self.nests)
+        if frozen and index in self.frozen and value != vm.msrs[index]:
             return "0 0"
-        if index == DE_CFG and value & ~2:
+        if self.refuses_msrs or (index == DE_CFG and value & ~2):
             return "0 0"
         vm.msrs[index] = value
-        return "1 0"
+        return f"{int(index != self.torn)} 0"
 
 
 def _payload(one: FreezeCall) -> int | bytes:

@@ -14,6 +14,7 @@ from cpuidlab.judge.freeze_rules import OTHER_MSRS, UNKNOWN, commits_between, ex
         ("6.13.99-amd64", "6.13.99-1", ("accepted",) * 3),
         ("6.14.0-rc1", "6.14.0-rc1", ("accepted", "EINVAL", "EINVAL")),
         ("7.3.4+deb13-cloud-amd64", "7.3.4-1", ("accepted", "EINVAL", "EINVAL")),
+        ("6.13.0-1234-gabcdef0", "6.13.0-1234-gabcdef0", None),  # a tree that may have it already
         ("5.4.1", "5.4.1", None),  # older than all rules
         ("5.14.0-427.13.1.el9_4.x86_64", "5.14.0-427.13.1.el9_4", None),  # KVM is rebased
         ("nonsense", "nonsense", None),

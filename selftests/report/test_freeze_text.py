@@ -19,11 +19,11 @@ OLD = {name: rules(name)[0].answers for name in NAMES}
 NEW = {name: rules(name)[-1].answers for name in NAMES} | {"apic_bus_cycles": ("accepted", "EINVAL", "EINVAL")}
 
 
-def msr(index: int, before: int, after: int) -> FrozenMsr:
-    """A feature MSR whose bits could be changed before the first run, and after it."""
-    taken = {"not run": before, "has run": after}
+def msr(index: int, before: int, after: int, in_l2: int | None = None) -> FrozenMsr:
+    """A feature MSR whose bits could be changed before the first run, after it, and with L2 active."""
+    taken = {"not run": before, "has run": after} | ({} if in_l2 is None else {"in L2": in_l2})
     bits = {each: {"refused": ALL & ~mask, "applied": mask, "ignored": 0, "other": 0} for each, mask in taken.items()}
-    return FrozenMsr(index, 0, bits, {"not run": True, "has run": True})  # type: ignore[arg-type]
+    return FrozenMsr(index, 0, bits, dict.fromkeys(taken, True))  # type: ignore[arg-type]
 
 
 def mapped(host: str, answers: dict[str, tuple[str, ...]], *msrs: FrozenMsr, paging: str = "npt") -> Map:
@@ -60,6 +60,23 @@ def test_answers_in_words() -> None:
 )  # fmt: skip
 def test_the_bits_of_an_msr_in_words(before: int, after: int, words: str) -> None:
     assert msr_text(msr(0x10A, before, after)) == words
+
+
+def test_an_msr_that_l2_freezes_too() -> None:
+    late, early = msr(0xC0011029, 2, 0, 2), msr(0xC0011029, 2, 0, 0)
+    assert (msr_text(late), msr_text(early)) == ("frozen: 1", "frozen: 1, in L2 too")
+    assert disagreements(mapped("6.18", {}, late)) == disagreements(mapped("7.3", {}, early)) == []
+    assert disagreements(mapped("7.3", {}, late)) == [
+        "AMD64_DE_CFG (0xc0011029): frozen: 1; the table says frozen, in L2 too"
+    ]
+    assert disagreements(mapped("6.18", {}, early)) == [
+        "AMD64_DE_CFG (0xc0011029): frozen: 1, in L2 too; the table says frozen"
+    ]
+    assert difference(mapped("6.18", {}, late), mapped("7.3", {}, early)) == [
+        "AMD64_DE_CFG (0xc0011029): frozen: 1 on 6.18 npt, frozen: 1, in L2 too on 7.3 npt (b47b93c15b12)"
+    ]
+    for one in (late, early, msr(0x10A, ALL, 0)):
+        assert freeze_data.from_data(freeze_data.to_data(FreezeMap({}, (one,)))) == FreezeMap({}, (one,))
 
 
 def test_an_msr_that_does_not_take_its_own_value_is_told() -> None:

@@ -172,6 +172,14 @@ class BareKvm:
         given = uapi.msrs({index: 0})
         return self.read(fd, "KVM_GET_MSRS", given, len(given))
 
+    def load_l2(self, vcpu: int) -> Call:
+        """Let a vCPU that has not run be in the midst of a guest of its own (SVM)."""
+        state = bytearray(self.read(vcpu, "KVM_GET_SREGS", b"", uapi.SREGS_BYTES).data)
+        efer = struct.unpack_from("<Q", state, uapi.SREGS_EFER)[0]
+        struct.pack_into("<Q", state, uapi.SREGS_EFER, efer | uapi.EFER_SVME)
+        self.ioctl(vcpu, "KVM_SET_SREGS", bytes(state))
+        return self.ioctl(vcpu, "KVM_SET_NESTED_STATE", uapi.svm_nested_state())
+
     def set_model(self, vcpu: int, model: Model, nent: int | None = None) -> Call:
         """Set the CPUID of a vCPU by KVM_SET_CPUID2; with `nent` that is the count, with entries of zeros behind."""
         return self.ioctl(vcpu, "KVM_SET_CPUID2", uapi.cpuid2(model, nent))

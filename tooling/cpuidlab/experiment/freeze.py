@@ -5,6 +5,7 @@ Each try has a VM of its own, so that none spoils the next.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from cpuidlab.base.errors import LabError
 from cpuidlab.experiment.bare_kvm import ACCEPTED, OUT, BareKvm, Call, Reading
@@ -15,25 +16,32 @@ from cpuidlab.kvm.cpuid import Model
 
 BITS = 64
 IGNORED = "ignored"  # accepted, and KVM keeps what it had
-MSR_PHASES: tuple[Phase, ...] = PHASES[1:]
+MsrPhase = Literal["not run", "in L2", "has run"]
+MSR_PHASES: tuple[MsrPhase, ...] = get_args(MsrPhase)
 MsrBits = Mapping[Outcome, int]  # each bit of an MSR in one mask
 
 
 @dataclass(frozen=True)
 class FrozenMsr:
-    """One feature MSR on a vCPU: its value, and what became of each bit flipped alone, before and after the first run.
+    """One feature MSR on a vCPU: its value, and what became of each bit flipped alone.
 
-    `same` tells whether the value itself was taken again, before and after the first run.
+    It is flipped before and after the first run, and before it with L2 active, where KVM nests. `same` tells whether
+    the value itself was taken again.
     """
 
     index: int
     value: int
-    bits: Mapping[Phase, MsrBits]
-    same: Mapping[Phase, bool]
+    bits: Mapping[MsrPhase, MsrBits]
+    same: Mapping[MsrPhase, bool]
 
-    def taken(self, phase: Phase) -> int:
+    def taken(self, phase: MsrPhase) -> int:
         """The bits that could be changed."""
         return self.bits[phase]["applied"]
+
+    @property
+    def is_frozen_in_l2(self) -> bool | None:
+        """Whether L2 took away what could be changed before; None where that was not tried."""
+        return bool(self.taken("not run") & ~self.taken("in L2")) if "in L2" in self.bits else None
 
     @property
     def is_frozen(self) -> bool:
@@ -160,17 +168,24 @@ class _Trials:
             self._kvm.close(vcpu, vm)
             return None
         value = uapi.msr_values(read.data)[index]
-        bits: dict[Phase, MsrBits] = {}
-        same: dict[Phase, bool] = {}
-        for phase in MSR_PHASES:
-            if phase == "has run":
-                self._run(vcpu)
-            kept = self._kvm.set_msr(vcpu, index, value)
-            flips = [self._flip(vcpu, index, value, bit) for bit in range(BITS)]
-            bits[phase] = _masks(flips, value, index)
-            same[phase] = kept.value == 1
+        bits: dict[MsrPhase, MsrBits] = {}
+        same: dict[MsrPhase, bool] = {}
+        bits["not run"], same["not run"] = self._flips(vcpu, index, value)
+        self._run(vcpu)
+        bits["has run"], same["has run"] = self._flips(vcpu, index, value)
+        self._kvm.close(vcpu, vm)
+        vm = self._new_vm()
+        vcpu = self._new_vcpu(vm)
+        if self._kvm.load_l2(vcpu).word == ACCEPTED:
+            bits["in L2"], same["in L2"] = self._flips(vcpu, index, value)
         self._kvm.close(vcpu, vm)
         return FrozenMsr(index, value, bits, same)
+
+    def _flips(self, vcpu: int, index: int, value: int) -> tuple[MsrBits, bool]:
+        """Flip each bit; say also whether the value itself is taken."""
+        kept = self._kvm.set_msr(vcpu, index, value)
+        flips = [self._flip(vcpu, index, value, bit) for bit in range(BITS)]
+        return _masks(flips, value, index), kept.value == 1
 
     def _flip(self, vcpu: int, index: int, value: int, bit: int) -> _Flip:
         asked = value ^ 1 << bit

@@ -16,7 +16,7 @@ OTHER_MSRS = "other feature MSRs"
 class Rule:
     """What kernels answer from `start` (inclusive) until the next rule, by `commits`.
 
-    `answers` is a word each phase for a call; "frozen" or "not frozen" for a feature MSR.
+    `answers` is a word each phase for a call; "frozen" or "not frozen", and "in L2 too", for a feature MSR.
     """
 
     start: Point
@@ -33,7 +33,7 @@ def rules(name: str) -> tuple[Rule, ...]:
 
 def _answers(row: dict[str, Any]) -> tuple[str, ...]:
     if "frozen" in row:
-        return ("frozen" if row["frozen"] else "not frozen",)
+        return ("frozen" if row["frozen"] else "not frozen", *(("in L2 too",) if row.get("l2") else ()))
     return tuple(row["answers"].split())
 
 

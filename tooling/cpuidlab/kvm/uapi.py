@@ -28,6 +28,7 @@ REQUESTS: Mapping[str, int] = {
     "KVM_SET_IDENTITY_MAP_ADDR": 0x4008AE48,
     "KVM_SET_LAPIC": 0x4400AE8F,
     "KVM_SET_MSRS": 0x4008AE89,
+    "KVM_SET_NESTED_STATE": 0x4080AEBF,
     "KVM_SET_NR_MMU_PAGES": 0xAE44,
     "KVM_SET_PMU_EVENT_FILTER": 0x4020AEB2,
     "KVM_SET_REGS": 0x4090AE82,
@@ -62,12 +63,17 @@ def _words(entry: Entry) -> tuple[int, ...]:
     return (entry.function, entry.index, entry.flags, entry.eax, entry.ebx, entry.ecx, entry.edx, *entry.padding)
 
 
+def count_of(data: bytes) -> int:
+    """Return how many entries a struct kvm_cpuid2 or kvm_msrs says that it has."""
+    return int(_HEAD.unpack_from(data)[0])
+
+
 def model_of(data: bytes, own: int = MAX_ENTRIES) -> Model:
     """Read a struct kvm_cpuid2 that KVM has filled.
 
     Before Linux 6.5 KVM_GET_CPUID2 leaves the caller's count in it: then `own`, the count that was set, is true.
     """
-    count = int(_HEAD.unpack_from(data)[0])
+    count = count_of(data)
     return tuple(_entry(*_ENTRY.unpack_from(data, _HEAD.size + at * _ENTRY.size)) for at in range(min(count, own)))
 
 
@@ -83,7 +89,7 @@ def msrs(values: Mapping[int, int]) -> bytes:
 
 def msr_values(data: bytes) -> dict[int, int]:
     """Read a struct kvm_msrs."""
-    count = int(_HEAD.unpack_from(data)[0])
+    count = count_of(data)
     found = [_MSR.unpack_from(data, _HEAD.size + at * _MSR.size) for at in range(count)]
     return {int(index): int(value) for index, _, value in found}
 
@@ -94,3 +100,18 @@ def memory_region(slot: int, address: int, size: int) -> bytes:
 
 
 REGION_POINTER = 24
+SREGS_BYTES, SREGS_EFER = 312, 264  # of struct kvm_sregs
+EFER_SVME = 1 << 12
+
+
+def svm_nested_state() -> bytes:
+    """Return the struct kvm_nested_state of a vCPU that was saved while it ran an L2 guest (APM volume 2, appendix B).
+
+    The same as in tooling/hook/nested.c.
+    """
+    vmcb = bytearray(0x1000)
+    for offset, value in ((0x010, 1), (0x058, 1), (0x4D0, EFER_SVME), (0x558, 0x80000001)):  # VMRUN, ASID, EFER, CR0
+        struct.pack_into("<I", vmcb, offset, value)
+    guest_mode, gif, svm_format = 1, 0x100, 1
+    head = struct.pack("<HHIQ112x", guest_mode | gif, svm_format, 128 + len(vmcb), 0x1000)
+    return head + vmcb

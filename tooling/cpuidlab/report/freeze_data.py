@@ -26,14 +26,15 @@ def _msr_data(one: FrozenMsr) -> dict[str, object]:
     phases = {
         str(phase): {str(outcome): f"0x{one.bits[phase][outcome]:x}" for outcome in OUTCOMES}
         | {"same": one.same[phase]}
-        for phase in MSR_PHASES
-    }
+        for phase in MSR_PHASES if phase in one.bits
+    }  # fmt: skip
     return {"index": f"0x{one.index:x}", "name": msr_name(one.index), "value": f"0x{one.value:x}", **phases}
 
 
 def _msr(data: dict[str, Any]) -> FrozenMsr:
-    bits = {phase: {one: int(data[phase][one], 16) for one in OUTCOMES} for phase in MSR_PHASES}
-    same = {phase: bool(data[phase]["same"]) for phase in MSR_PHASES}
+    tried = [phase for phase in MSR_PHASES if phase in data or phase != "in L2"]
+    bits = {phase: {one: int(data[phase][one], 16) for one in OUTCOMES} for phase in tried}
+    same = {phase: bool(data[phase]["same"]) for phase in tried}
     if any(sum(masks.values()) != _ALL for masks in bits.values()):
         raise ValueError(f"MSR {data['index']} does not have each bit in one mask")
     return FrozenMsr(int(data["index"], 16), int(data["value"], 16), bits, same)

@@ -36,6 +36,7 @@ def msr_text(one: FrozenMsr) -> str:
     if one.is_frozen:
         rest = f"; still {bit_ranges(after)}" if after else ""
         text = f"frozen: {bit_ranges(before & ~after)}{rest}"
+        text += ", in L2 too" if one.is_frozen_in_l2 else ""
     elif before | after:
         text = f"not frozen: {bit_ranges(after)}"
     lost = [phase for phase, same in one.same.items() if not same]
@@ -60,21 +61,29 @@ def freeze_story(one: Map) -> list[str]:
 
 
 def disagreements(one: Map) -> list[str]:
-    """Where a kernel does not answer as the table says for its version, a sentence each."""
-    if one.freeze is None:
-        return []
+    """Where the kernel of a map does not answer as the table says for its version, a sentence each."""
+    return unlike_the_table(one.freeze, one.release, one.version) if one.freeze else []
+
+
+def unlike_the_table(found: FreezeMap, release: str, version: str) -> list[str]:
+    """Where a kernel of that release and version does not answer as the table says, a sentence each."""
     lines = []
-    for name, answers in one.freeze.answers.items():
-        rule = rule_of(one, name)
+    for name, answers in found.answers.items():
+        rule = expected(name, release, version)
         if rule and rule.answers != answers:
             lines.append(f"{calls()[name].text}: {call_text(answers)}; the table says {call_text(rule.answers)}")
-    for msr in one.freeze.msrs:
-        rule = rule_of(one, msr_name(msr.index))
-        if rule and msr.taken("not run") and msr.is_frozen != (rule.answers == ("frozen",)):
-            lines.append(f"{msr_title(msr.index)}: {msr_text(msr)}; the table says {rule.answers[0]}")
+    for msr in found.msrs:
+        rule = expected(msr_name(msr.index), release, version)
+        if rule and msr.taken("not run") and not _fits(msr, rule):
+            lines.append(f"{msr_title(msr.index)}: {msr_text(msr)}; the table says {', '.join(rule.answers)}")
         if not all(msr.same.values()):
             lines.append(f"{msr_title(msr.index)}: {msr_text(msr)}")
     return lines
+
+
+def _fits(msr: FrozenMsr, rule: Rule) -> bool:
+    in_l2 = msr.is_frozen_in_l2
+    return msr.is_frozen == ("frozen" in rule.answers) and in_l2 in (None, "in L2 too" in rule.answers)
 
 
 def rule_of(one: Map, name: str) -> Rule | None:
@@ -129,10 +138,14 @@ def _msr_lines(old: Map, new: Map) -> list[str]:
         a, b = then.get(index), now.get(index)
         texts = [msr_text(msr) if msr else "no such feature MSR" for msr in (a, b)]
         if texts[0] != texts[1]:
-            moved = a is not None and b is not None and a.is_frozen != b.is_frozen
+            moved = a is not None and b is not None and _states(a) != _states(b)
             why = _why(msr_name(index), old, new) if moved else ""
             lines.append(f"{msr_title(index)}: {texts[0]} on {old.name}, {texts[1]} on {new.name}{why}")
     return lines
+
+
+def _states(msr: FrozenMsr) -> tuple[bool, bool | None]:
+    return msr.is_frozen, msr.is_frozen_in_l2
 
 
 def msr_title(index: int) -> str:
