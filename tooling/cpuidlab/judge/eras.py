@@ -1,7 +1,7 @@
 """The eras and properties of kernels, and the ranges that have them (data in tooling/eras.toml)."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
@@ -48,7 +48,7 @@ class Era:
     """One promise; the fields are explained at the top of eras.toml.
 
     `reinit` is no part of the promise: whether the kernel initializes its MMUs anew at each CPUID update, None where
-    nobody knows. A prediction sets it for its kernel.
+    nobody knows. Nor are `properties`, the others of the table, by name. A prediction sets both for its kernel.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Era:
     defect: bool
     ranges: tuple[Range, ...]
     reinit: bool | None = field(default=None, compare=False)
+    properties: Mapping[str, bool | None] = field(default_factory=dict, compare=False)
 
     @property
     def commits(self) -> tuple[str, ...]:
@@ -87,6 +88,10 @@ class Era:
     def commits_after(self, other: "Era") -> tuple[str, ...]:
         """The commits that lead from `other` to this later era."""
         return next(part.commits for part in self.ranges if part.start > other.ranges[-1].start)
+
+    def has(self, name: str) -> bool | None:
+        """Whether the kernel has a property of the table; None where nobody knows."""
+        return self.properties.get(property_named(name).name)
 
     def ended_by(self) -> tuple[str, ...]:
         """The commits that ended this era for good; empty where it goes on."""

@@ -73,7 +73,9 @@ def predicted(kernel: Kernel, named: str = "", table: str = "") -> Prediction:
     in the user's table that fits its release, that of its vendor, else that of its version."""
     found = _predicted(kernel, named, table)
     # a later era implies the re-initialization, whatever the version says: a backport brings both
-    among = tuple(replace(each, reinit=each.reinit or found.reinit) for each in found.among)
+    among = tuple(
+        replace(each, reinit=each.reinit or found.reinit, properties=found.properties) for each in found.among
+    )
     return replace(found, era=among[0] if found.era else None, among=among)
 
 

@@ -1,7 +1,7 @@
 """From an observation to a verdict: what was promised, what was seen, and which era explains the difference."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cpuidlab.experiment.facts import facts_of
@@ -100,7 +100,7 @@ def _later_eras(expect: Callable[[Era], Expectation], predicted: Era, probed: Er
     where a defect does not show."""
     suspects = [probed] if probed else []
     suspects += [era for era in eras() if (probed and alike(era, probed)) or expect(predicted).defect]
-    return [era for era in suspects if era.later_than(predicted)]
+    return [replace(era, properties=predicted.properties) for era in suspects if era.later_than(predicted)]
 
 
 def _commits(commits: Sequence[str]) -> str:
