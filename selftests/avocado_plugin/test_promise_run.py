@@ -12,6 +12,7 @@ from cpuidlab.avocado_plugin.cell_file import read_cell
 from cpuidlab.avocado_plugin.promise_run import PromiseRun
 from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
+from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import Probe, from_json
 from cpuidlab.judge.discrepancies import Expectation
@@ -20,6 +21,7 @@ from cpuidlab.judge.expectations import changed, no_fault, untouched
 from cpuidlab.judge.verdict import Judgement, Verdict
 from cpuidlab.kvm.warning import WARNING_LINES
 from cpuidlab.report.cell import Cell, seen_in_words
+from cpuidlab.rig.rig import Stage
 from fakerig import FakeRig, opened
 
 NAME = CaseName(Path("/lab/tests/test_after_run.py"), "AfterRun", "test_maxphyaddr_36", "hook", "MAXPHYADDR lowered")
@@ -62,9 +64,7 @@ class Lab:
             raise self.probe
         return self.probe
 
-    def run(
-        self, story: Callable[[Guest], object], stated: PromiseUnderTest | None = None, **variant: Any
-    ) -> Judgement:
+    def run(self, story: Callable[[Any], object], stated: PromiseUnderTest | None = None, **variant: Any) -> Judgement:
         run = PromiseRun(NAME, stated or PromiseUnderTest(changed), RunVariant(**variant), self.folder)
         return run.run(story)
 
@@ -265,6 +265,41 @@ def test_calls_that_a_test_does_not_make_are_an_error(lab: Lab, stated: PromiseU
     assert judgement.reason.startswith(
         "KVM_SET_CPUID was called 2 times instead of 3" if stated.calls else "KVM_SET_CPUID was never called"
     )
+
+
+BARE = PromiseUnderTest(changed, calls=1, stage=Stage.HOST_READY)
+
+
+def frozen(vm: BareVm) -> None:
+    vm.make_vcpu()
+    vm.run()
+    vm.set_cpuid("maxphyaddr=36")
+
+
+def test_a_promise_without_a_guest_is_kept_or_broken(lab: Lab) -> None:
+    assert lab.run(frozen, BARE).verdict is Verdict.PASS
+    assert {"calls.txt", "host-log.txt", "observation.json", "cell.json"} <= lab.names()
+    assert lab.opened_with[0] == "host_ready"
+    lab.rig.bare.changed = "EINVAL"
+    judgement = lab.run(frozen, BARE)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reason.startswith("KVM_SET_CPUID was answered EINVAL on vCPU 0 instead of accepted")
+
+
+def test_what_a_host_lacks_without_a_guest_is_a_skip_with_evidence(lab: Lab) -> None:
+    judgement = lab.run(lambda vm: vm.add_xen_leaves(), BARE)
+    assert (judgement.verdict, "built without Xen" in judgement.reason) == (Verdict.SKIP, True)
+    assert "calls.txt" in lab.names()
+
+
+def test_a_lab_that_fails_without_a_guest_is_an_error_with_evidence(lab: Lab) -> None:
+    lab.rig.bare.exit_reason = 8
+    assert lab.run(frozen, BARE).verdict is Verdict.ERROR
+    assert "run " in (lab.folder / "calls.txt").read_text()
+
+
+def test_without_a_guest_nothing_is_promised_of_one() -> None:
+    assert BARE.in_paging("npt")(era("warn")).guest is None
 
 
 def test_a_promise_may_differ_under_npt() -> None:

@@ -19,6 +19,7 @@ from cpuidlab.kvm.vcpu_state import Difference
 from cpuidlab.rig.console import PANIC
 from cpuidlab.rig.guest_config import NESTED, PROFILES, Profile
 from cpuidlab.rig.rig import GuestMark, GuestStart, Rig, RigFacts
+from fakebarevm import FakeBareVm
 from fakechannel import FakeChannel
 from models import EPYC
 
@@ -210,6 +211,7 @@ class FakeRig:
         self.stop_fails: Exception | None = None
         self.texts = {"guest-console": "LAB: guest up\n", "qemu-stderr": "", "qemu-exit": ""}
         self.guest_log = [PROBE_RECORD]
+        self.bare = FakeBareVm({})
         self.readings = 0
 
     def as_rig(self) -> Rig:
@@ -222,6 +224,9 @@ class FakeRig:
         self.texts |= {"qemu-exit": f"{exit_code}\n", "qemu-stderr": stderr}
 
     log_refused = no_linux = ""
+
+    def open_barevm(self) -> FakeBareVm:
+        return self.bare
 
     def write_setting(self, path: str, value: str) -> None:
         self.log.append(f"{path} becomes {value}")

@@ -118,8 +118,10 @@ def test_a_log_that_may_not_be_read_is_empty_and_says_what_would_allow_it(host: 
 
 
 def test_a_program_of_the_job_is_talked_to_and_ends_with_the_test(host: RealHost, deadline: Deadline) -> None:
-    Path(host.job_folder, "barevm").symlink_to("/bin/cat")
+    Path(host.job_folder, "barevm").write_text("#!/bin/sh\necho $$\nread -r line\necho $line\nread -r line\n")
+    Path(host.job_folder, "barevm").chmod(0o700)
     lines = ChannelLines(host.open_program("barevm", deadline), host.watch)
+    assert int(lines.recv_line(time.monotonic() + 10)) in host.threads(deadline)
     lines.send(b"open 0 /dev/kvm\n")
     assert lines.recv_line(time.monotonic() + 10) == "open 0 /dev/kvm"
 

@@ -1,10 +1,11 @@
 """What the author of a test in tests/ sees, and nothing else: one import beside the standard library.
 
-A test states what it promises by `promise`, and does to its `Guest` what the promise is about. The judge then looks at
-everything by itself; what only the test can see it notes.
+A test states what it promises by `promise`, and does to its `Guest` what the promise is about, or to a `BareVm` where
+no guest is needed. The judge then looks at everything by itself; what only the test can see it notes.
 """
 
 from cpuidlab.avocado_plugin.base_test import PromiseTest, promise
+from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.guest_ops import (
     bring_up,
@@ -23,6 +24,18 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED
 from cpuidlab.experiment.page_probe import LastingReader, Page, PageReaders, add_memslot, drop_shadow_pages
 from cpuidlab.experiment.takeover import take_over
+from cpuidlab.judge.bare_expectations import (
+    cpuid_faulting,
+    failed_entry,
+    frozen_as_the_table_says,
+    id_taken,
+    kept,
+    more_than_80_entries,
+    never_run_fails_with,
+    no_cpuid_faulting,
+    pv_unhalt,
+    xen_leaves,
+)
 from cpuidlab.judge.expectations import (
     changed,
     changed_and_put_back,
@@ -53,12 +66,14 @@ from cpuidlab.judge.expectations import (
     untouched,
     with_nested_state,
 )
+from cpuidlab.report.freeze_text import unlike_the_table
 from cpuidlab.report.sweep_text import outcomes as sweep_outcomes
 from cpuidlab.report.sweep_text import summary as sweep_summary
 from cpuidlab.rig.rig import Stage
 
 __all__ = [
     "ACCEPTED",
+    "BareVm",
     "Guest",
     "LastingReader",
     "Load",
@@ -75,26 +90,35 @@ __all__ = [
     "changed_at_own_risk_under_load",
     "changed_in_bursts",
     "changed_under_load",
+    "cpuid_faulting",
     "drop_shadow_pages",
     "every_bit",
+    "failed_entry",
     "fails_with",
     "fault_missed",
     "fault_missed_of_former_vendor",
     "fault_missed_with_new_rules",
     "fault_released",
+    "frozen_as_the_table_says",
     "guest_reboot",
     "hot_add",
+    "id_taken",
     "identical",
     "identical_while_pending",
+    "kept",
     "memory_out_of_reach",
+    "more_than_80_entries",
     "never_run",
     "never_run_and_stable",
+    "never_run_fails_with",
+    "no_cpuid_faulting",
     "no_fault",
     "no_fault_released",
     "note_osxsave",
     "other_flags",
     "promise",
     "put_online",
+    "pv_unhalt",
     "replug",
     "replugged_with_other_features",
     "run_first_vcpu_only",
@@ -109,6 +133,8 @@ __all__ = [
     "taken_over_with_fault",
     "taken_over_without_fault",
     "taken_over_without_registers",
+    "unlike_the_table",
     "untouched",
     "with_nested_state",
+    "xen_leaves",
 ]

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from avocado import Test
 
 from cpuidlab.avocado_plugin.promise_run import PromiseRun
 from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
 from cpuidlab.base import die_with_parent
+from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.judge.expectations import Promise
 from cpuidlab.judge.verdict import Judgement, Verdict
@@ -35,7 +36,7 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
         self._stacks = (Path(self.outputdir) / "stacks.txt").open("w")
         faulthandler.dump_traceback_later(self.timeout - 30, file=self._stacks)
 
-    def keeps(self, stated: PromiseUnderTest, story: Callable[[Guest], None]) -> None:
+    def keeps(self, stated: PromiseUnderTest, story: Callable[[Any], None]) -> None:
         """Run the story, publish whether the promise is kept, and tell Avocado."""
         run = PromiseRun(self._name(), stated, self._variant(), Path(self.outputdir))
         self._tell_avocado(run.run(story))
@@ -60,6 +61,7 @@ class PromiseTest(Test):  # type: ignore[misc]  # avocado has no types
 
 
 T = TypeVar("T", bound=PromiseTest)
+S = TypeVar("S", Guest, BareVm)  # what the test acts on
 
 
 def promise(
@@ -69,11 +71,11 @@ def promise(
     calls: int | None = None,
     stage: Stage = Stage.GUEST_READY,
     profile: str = "small",
-) -> Callable[[Callable[[T, Guest], None]], Callable[[T], None]]:
+) -> Callable[[Callable[[T, S], None]], Callable[[T], None]]:
     """State what a test promises and needs; the fields are explained at `PromiseUnderTest`."""
     stated = PromiseUnderTest(kept, npt, calls, stage, profile)
 
-    def decorate(story: Callable[[T, Guest], None]) -> Callable[[T], None]:
+    def decorate(story: Callable[[T, S], None]) -> Callable[[T], None]:
         @wraps(story)
         def test(self: T) -> None:
             self.keeps(stated, partial(story, self))

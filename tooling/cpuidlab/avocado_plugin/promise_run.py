@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cpuidlab.avocado_plugin import cell_file, rig_file
 from cpuidlab.avocado_plugin.under_test import CaseName, PromiseUnderTest, RunVariant
@@ -10,6 +11,7 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.experiment import evidence
 from cpuidlab.experiment.ask_kernel import probe
+from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.facts import Facts, facts_of
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import Observation, Probe, to_json
@@ -23,7 +25,7 @@ from cpuidlab.report.cell import Cell
 from cpuidlab.rig.host_config import setup
 from cpuidlab.rig.host_machine import HostSetup
 from cpuidlab.rig.real_setup import may_reload
-from cpuidlab.rig.rig import Rig
+from cpuidlab.rig.rig import Rig, Stage
 from cpuidlab.rig.snapshots import open_rig
 
 RESTORED_SECONDS = 120.0
@@ -57,7 +59,7 @@ class PromiseRun:
         self._probed: Era | None = None
         self._observation: Observation | None = None
 
-    def run(self, story: Callable[[Guest], None]) -> Judgement:
+    def run(self, story: Callable[[Any], None]) -> Judgement:
         """Set up, let the test do what it does, judge what was seen, and publish the verdict."""
         judgement = self._judgement(story)
         if judgement.verdict is Verdict.ERROR:
@@ -66,7 +68,7 @@ class PromiseRun:
         self._publish(judgement)
         return judgement
 
-    def _judgement(self, story: Callable[[Guest], None]) -> Judgement:
+    def _judgement(self, story: Callable[[Any], None]) -> Judgement:
         try:
             place, prediction = self._set_up()
             self._observation = self._observe(place, story)
@@ -87,13 +89,15 @@ class PromiseRun:
         self._prediction = self._variant.prediction(place)
         return place, self._prediction
 
-    def _observe(self, place: HostSetup, story: Callable[[Guest], None]) -> Observation:
+    def _observe(self, place: HostSetup, story: Callable[[Any], None]) -> Observation:
         """Open a fresh rig for the story, and keep what is to be told of the rig however the story ends."""
         cold, stated = self._variant.cold, self._stated
         deadline = Deadline.after(COLD_SECONDS if cold or place.boots_guests else RESTORED_SECONDS)
         rig: Rig | None = None
         try:
             with open_rig(place, stated.stage, stated.profile, deadline, cold) as rig:
+                if stated.stage is Stage.HOST_READY:
+                    return self._see_bare(BareVm(rig), story)
                 return self._see(Guest(rig), story)
         finally:
             if rig is not None:
@@ -115,6 +119,16 @@ class PromiseRun:
         finally:
             self._save(evidence.files(guest, look) | {"host-console.txt": guest.rig.machine.console()})
         return observation
+
+    def _see_bare(self, vm: BareVm, story: Callable[[BareVm], None]) -> Observation:
+        """Do the same where there is no guest."""
+        try:
+            story(vm)
+            return vm.observe()
+        except UsageError as error:
+            raise LackError(str(error)) from error
+        finally:
+            self._save(vm.files() | {"host-console.txt": vm.rig.machine.console()})
 
     def _judge(self, place: HostSetup, prediction: Prediction, observation: Observation) -> Judgement:
         can_probe = not (self._variant.cold or observation.log_refused)

@@ -42,6 +42,7 @@ class PromiseUnderTest:
 
     `promise` is what each era promises, and `npt` what it promises in that paging mode where that differs. `calls` is
     how many calls the test makes, None where that depends on KVM's answers. `stage` and `profile` are those of the rig.
+    A test of stage HOST_READY gets a `BareVm` instead of a `Guest`, and promises nothing of a guest.
     """
 
     promise: Promise
@@ -53,6 +54,8 @@ class PromiseUnderTest:
     def in_paging(self, paging: str) -> Promise:
         """What each era promises in that paging mode."""
         promise = self.npt if self.npt and paging in TWO_DIMENSIONAL else self.promise
+        if self.stage is Stage.HOST_READY:  # there is no guest
+            return lambda of: replace(promise(of), calls=self.calls, guest=None)
         return lambda of: replace(promise(of), calls=self.calls)
 
 

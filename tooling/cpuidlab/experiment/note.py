@@ -19,6 +19,12 @@ class Note(StrEnum):
     LOAD_FAILED = "load_failed"
     OSXSAVE_STALE = "osxsave_stale"
     OSXSAVE_CLEARED = "osxsave_cleared"
+    ID_TAKEN = "id_taken"  # KVM_CREATE_VCPU says that there is a vCPU of that id
+    ID_FREE = "id_free"
+    VALUE_TAKEN = "value_taken"  # of an MSR
+    VALUE_REFUSED = "value_refused"
+    AS_THE_TABLE_SAYS = "as_the_table_says"  # of tooling/freeze.toml
+    UNLIKE_THE_TABLE = "unlike_the_table"
     ALL_REFUSED = "all_refused"  # every bit but those that KVM keeps itself
     ALL_TAKEN = "all_taken"  # every bit but those that KVM checks
     PARTLY_TAKEN = "partly_taken"  # a sweep that is neither

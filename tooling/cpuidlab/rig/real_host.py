@@ -93,8 +93,11 @@ class RealHost:
         return text + self._reach.run(f"{self._readout('')} {rest}", deadline)
 
     def open_program(self, command: str, _: Deadline) -> socket.socket:
-        """Start a program of the job's folder, and return a byte stream to it."""
-        program = self._reach.open(shlex.quote(f"{self.job_folder}/{command}"))
+        """Start a program of the job's folder, and return a byte stream to it.
+
+        The test's folder is its argument, by which `threads` knows it.
+        """
+        program = self._reach.open(f"{shlex.quote(f'{self.job_folder}/{command}')} {shlex.quote(self.layout.folder)}")
         self._programs.append(program)
         return program.socket
 
