@@ -4,6 +4,8 @@
  * FAKEKVM_FORBID=1: a changed model is EINVAL once the vCPU has run. FAKEKVM_ECHO=1: GET leaves nent alone (before 6.5).
  * FAKEKVM_PICKY=1: it keeps EDX 0, refuses EBX above 0xffff (with bit 31 by EPERM), and makes 7 of an odd ECX.
  * FAKEKVM_TORN=1: that refuses an ECX with bit 31 too, but puts 9 there. FAKEKVM_STICKY=1: the second model is the last.
+ * FAKEKVM_FORGETS=7: a changed model is EINVAL once the vCPU has run, but for each seventh call. FAKEKVM_SLOW_US=20: each
+ * set takes so many microseconds.
  * FAKEKVM_NO_L2=1: it takes no nested state; with one that it took, a changed model is EINVAL.
  * FAKEKVM_TOUCHES=dr7|xmm1|msr|lost|sibling: each set also clears DR7, the upper half of XMM1, or an MSR, makes the MSR
  * unreadable, or clears DR7 of all other vCPUs. FAKEKVM_LACKS=xcrs: KVM_GET_XCRS fails.
@@ -37,7 +39,7 @@ static struct fake {
 	bool has_run, stuck, in_l2;
 	unsigned long long efer, dr7, xmm1, sysenter_cs;
 	bool lost;	/* the MSR cannot be read any more */
-	unsigned int mp_state, next_exit, nent;
+	unsigned int mp_state, next_exit, nent, calls;
 	struct kvm_cpuid_entry2 entries[MAX_NENT];
 } *fakes[MAX_FDS];
 
@@ -99,9 +101,13 @@ static int meddle(struct fake *fake, struct kvm_cpuid_entry2 *entries, unsigned 
 
 static int set(struct fake *fake, const struct kvm_cpuid_entry2 *asked, unsigned int nent)
 {
+	const char *forgets = getenv("FAKEKVM_FORGETS"), *slow = getenv("FAKEKVM_SLOW_US");
 	struct kvm_cpuid_entry2 entries[MAX_NENT];
 	bool changed;
 	int err;
+
+	if (slow)
+		usleep(atoi(slow));
 
 	memcpy(entries, asked, nent * sizeof(*asked));
 	err = getenv("FAKEKVM_PICKY") ? meddle(fake, entries, nent) : 0;
@@ -109,6 +115,8 @@ static int set(struct fake *fake, const struct kvm_cpuid_entry2 *asked, unsigned
 		return fail(err);
 	changed = nent != fake->nent || memcmp(entries, fake->entries, nent * sizeof(*entries));
 	if (changed && ((fake->has_run && getenv("FAKEKVM_FORBID")) || fake->stuck || fake->in_l2))
+		return fail(EINVAL);
+	if (changed && fake->has_run && forgets && ++fake->calls % atoi(forgets))
 		return fail(EINVAL);
 	fake->stuck = changed && fake->nent && getenv("FAKEKVM_STICKY");
 	memcpy(fake->entries, entries, nent * sizeof(*entries));

@@ -63,6 +63,65 @@ def test_refusals_are_data(built: Path, tmp_path: Path) -> None:
         assert Answer(-1, 9999).word == "errno 9999"
 
 
+def test_the_same_call_many_times_in_a_row(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_FORBID="1") as fake:
+        fake.do("create 0")
+        fake.do("set 0 3")
+        hook = fake.client()
+        row = hook.set_row(500, 0, OTHER)
+        assert (row.answer, row.times, row.other) == (ACCEPTED, 500, None)
+        assert 0 < row.tenth <= row.median <= row.ninetieth <= row.longest < 1
+        assert [hook.set_row(20, 0, None, call, nent).answer.word for call in (1, 2) for nent in (None, 3, 257)] == [
+            "EFAULT", "EFAULT", "E2BIG"
+        ] * 2  # fmt: skip
+        fake.start()
+        assert hook.set_row(300, 0, OTHER, live=True).answer == ACCEPTED
+        assert hook.set_row(300, 0, QEMUS_MODEL, live=True).answer == EINVAL
+        with pytest.raises(LabError, match="vcpu is running"):
+            hook.set_row(300, 0, OTHER)
+        fake.do("stop 0")
+        sets = [event for event in parse_log(fake.log.read_text()) if event.kind.startswith("set_cpuid")]
+        assert [(event.by, event.word, event.times) for event in sets[:3] + sets[-2:]] == [
+            ("qemu", "accepted", 1),
+            ("hook", "accepted", 500),
+            ("hook", "EFAULT", 20),
+            ("hook", "accepted", 300),
+            ("hook", "EINVAL", 300),
+        ]
+
+
+def test_a_row_ends_with_the_first_call_that_is_answered_otherwise(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_FORGETS="7") as fake:
+        fake.do("create 0")
+        fake.do("set 0 3")
+        fake.start()
+        fake.do("stop 0")
+        row = fake.client().set_row(500, 0, OTHER)
+        assert (row.answer, row.times, row.other) == (EINVAL, 6, ACCEPTED)
+        sets = [event for event in parse_log(fake.log.read_text()) if event.by == "hook"]
+        assert [(event.word, event.times) for event in sets] == [("EINVAL", 6), ("accepted", 1)]
+
+
+def test_a_row_ends_when_its_time_is_over(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_SLOW_US="20000") as fake:
+        fake.do("create 0")
+        row = fake.client().set_row(500, 0, OTHER, seconds=0.1)
+        assert 1 <= row.times <= 5
+        assert 0.02 <= row.median < 1
+        assert fake.client().set_row(500, 0, OTHER, seconds=0).times == 1
+
+
+@pytest.mark.parametrize("lines", [["ok median=1 tenth=1 ninetieth=1 max=1"], ["a 0 0 5", "ok 5"], ["x", "ok 5"]])
+def test_a_row_that_is_garbled_is_a_lab_failure(lines: list[str]) -> None:
+    with pytest.raises(LabError, match="broke its protocol"):
+        Hook(Script(*lines)).set_row(5, 0, ())
+
+
+def test_a_row_without_the_state_around_it_is_a_lab_failure() -> None:
+    with pytest.raises(LabError, match="the state of vCPU 0 was not read"):
+        Hook(Script("a 0 0 5", "ok median=1 tenth=1 ninetieth=1 max=1")).set_row(5, 0, ())
+
+
 def test_where_a_vcpu_is_held_and_running(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path) as fake:
         fake.do("create 0")
@@ -266,6 +325,9 @@ def test_a_client_that_says_nothing_does_not_keep_qemu_from_its_exit(built: Path
      "set 0 2 1 1\ne 1 2 3 4 5 6 7 8 9 z",
      "sweep", "sweep 0 1", "live 5 sweep 0",
      "state", "state 0", "state 0 3", "live 5 state 0 1",
+     "many 5 set 0 2 0 0", "many 0 5 set 0 2 0 0", "many 5 5 get 0", "many 5 5 sweep 0", "many 100001 5 badptr 0 2",
+     "many 5 -1 badptr 0 2", "many 5 60001 badptr 0 2", "many 5 5", "many 5 5 live 5 badptr 0 2",
+     "many -1 5 badptr 0 2",
      "badptr 0 3", "badptr 0 2 5000", "badptr 0 2 1 1", "l2", "l2 0 1", "live 5 l2 0",
      "live 5", "live -1 get 0", "live 99999 get 0", "live 5 list", "a" * 400],
 )  # fmt: skip

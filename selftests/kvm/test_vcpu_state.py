@@ -51,6 +51,17 @@ def test_what_a_call_changes_is_told_whatever_it_answers(
         assert touched(hook.set_bad_pointer(0)) == []  # all is gone already
 
 
+def test_a_row_of_calls_tells_what_all_of_them_changed(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_TOUCHES="sibling") as fake:
+        for vcpu in (0, 1):
+            fake.do(f"create {vcpu}")
+        hook = fake.client()
+        assert touched(hook.set_row(50, 0, QEMUS_MODEL).answer) == ["1: dr7 0x400 -> 0x0"]
+        assert touched(hook.set_row(50, 0, QEMUS_MODEL).answer) == []
+        fake.start()
+        assert [one.vcpu for one in hook.set_row(50, 0, QEMUS_MODEL, live=True).answer.differences] == [0]
+
+
 def test_an_undisturbed_call_and_a_sweep_tell_of_time_alone(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path) as fake:
         fake.do("create 0")

@@ -9,7 +9,8 @@
  *
  *   12.345678901 create vcpu=0 fd=13
  *   12.345678901 set_cpuid2 by=qemu vcpu=0 nent=31 ret=0 errno=0   set_cpuid: the old call; by=hook: for a client;
- *                                                                  nent=-1: a call of badptr
+ *                                                                  nent=-1: a call of badptr; times=500 at the end:
+ *                                                                  so many calls in a row, all answered alike
  *   12.345678901 first_run vcpu=0                                  the vCPU is about to enter the guest, the first time
  *   12.345678901 shutdown vcpu=0                                   KVM_RUN returned with a triple fault; likewise
  *                                                                  fail_entry and internal_error
@@ -86,23 +87,31 @@ static bool is_set(unsigned int call)
 
 static void note_set(struct vcpu *vcpu, bool qemu, const struct request *req)
 {
+	char times[24] = "";
+
+	if (req->times)
+		snprintf(times, sizeof(times), " times=%u", req->times);
 	if (!req->ret) {
 		vcpu->nent_own = req->nent;
 		if (qemu)
 			vcpu->nent_qemu = req->nent;
 	}
-	note("%s by=%s vcpu=%lu nent=%ld ret=%d errno=%d", req->call == KVM_SET_CPUID2 ? "set_cpuid2" : "set_cpuid",
-	     qemu ? "qemu" : "hook", vcpu->id, req->nent, req->ret, req->err);
+	note("%s by=%s vcpu=%lu nent=%ld ret=%d errno=%d%s", req->call == KVM_SET_CPUID2 ? "set_cpuid2" : "set_cpuid",
+	     qemu ? "qemu" : "hook", vcpu->id, req->nent, req->ret, req->err, times);
 }
 
-/* Make a set, and report what it does to the state of the vCPU, and of the others unless `alone`. */
+/* Make a set, or a row of them, and report what that does to the state of the vCPU, and of the others unless `alone`. */
 static void perform_set(struct vcpu *vcpu, struct request *req, bool alone)
 {
 	struct watch watch;
 
 	begin_watch(&watch, vcpu, alone);
-	req->ret = kvm(vcpu->fd, req->call, req->arg);
-	req->err = req->ret < 0 ? errno : 0;
+	if (req->row) {
+		perform_row(vcpu, req);
+	} else {
+		req->ret = kvm(vcpu->fd, req->call, req->arg);
+		req->err = req->ret < 0 ? errno : 0;
+	}
 	req->report = end_watch(&watch);
 }
 
@@ -113,6 +122,8 @@ void perform(struct vcpu *vcpu, struct request *req, bool alone)
 		if (is_set(req->call)) {
 			perform_set(vcpu, req, alone);
 			note_set(vcpu, false, req);
+			if (req->row && req->row->last.times)
+				note_set(vcpu, false, &req->row->last);
 		} else {
 			req->ret = kvm(vcpu->fd, req->call, req->arg);
 			req->err = req->ret < 0 ? errno : 0;

@@ -29,7 +29,17 @@ struct request {
 	int ret, err;		/* KVM's answer: the ioctl's return value and its errno */
 	bool done;
 	char *report;		/* of a set: what it did to the state of the vCPUs. Whoever makes the request frees it */
+	unsigned int times;	/* how many calls of a row KVM has answered so; 0: the request is one call */
+	struct row *row;	/* may be NULL: the request is one call */
 	struct request *then;	/* may be NULL */
+};
+
+/* The same call many times in a row. */
+struct row {
+	unsigned int most, calls;	/* calls to make, and made */
+	long ms;			/* no call begins later than that, but the first */
+	struct request last;		/* the call that KVM answered otherwise; times is 0 where there is none */
+	uint64_t *ns;			/* how long each call took; room for the most */
 };
 
 /* A vCPU is known by its file. QEMU keeps the file of an unplugged vCPU, and uses that file again for the same id. */
@@ -70,6 +80,10 @@ unsigned int true_count(unsigned int reported, unsigned int own);
 
 /* sweep.c */
 void sweep_vcpu(FILE *out, struct vcpu *vcpu);
+
+/* many.c */
+void perform_row(struct vcpu *vcpu, struct request *req);
+void print_row(FILE *out, const struct request *req);
 
 /* nested.c */
 void load_l2(FILE *out, struct vcpu *vcpu);

@@ -18,10 +18,11 @@
  *   l2 VCPU                    give a vCPU that has not run the state of a vCPU that runs a guest of its own (SVM)
  *   sweep VCPU                 try every single change of the model: sweep.c has the answer
  *   live MILLISECONDS REQUEST  get, where, set or badptr, in the vCPU's own thread before its next KVM_RUN
+ *   [live MILLISECONDS] many COUNT MILLISECONDS REQUEST   set or badptr, the same call many times: many.c has the answer
  *
  * set, badptr and l2 answer "ok ret=0 errno=0" or "ok ret=-1 errno=22": a refusal by KVM is data, "err" is the hook's own.
- * set, badptr and sweep report before that what the calls did to the state of the vCPUs: state.h has the lines. Of a live
- * request the vCPU itself is read alone.
+ * set, badptr, a row of them and sweep report before that what the calls did to the state of the vCPUs, all calls
+ * together: state.h has the lines. Of a live request the vCPU itself is read alone.
  *
  *   err 2    there is no such vCPU
  *   err 16   the vCPU is inside KVM_RUN, and the request is not "live": KVM lets one thread at a time use a vCPU. Or
@@ -49,6 +50,7 @@
 #define MAX_CLIENTS 16
 #define MAX_ENTRIES 1024	/* more than KVM takes, for E2BIG */
 #define MAX_LIVE_MS 60000
+#define MAX_CALLS 100000	/* in a row */
 #define KICK_MS 20		/* how often a vCPU with a waiting request is kicked out of KVM_RUN */
 #define KICK_SIGNAL SIGUSR1	/* QEMU's SIG_IPI: its handler sets immediate_exit */
 #define UNMAPPED ((void *)16)
@@ -65,6 +67,8 @@ struct query {
 	int words;		/* how many words the request has behind its verb */
 	bool live;
 	long live_ms;
+	unsigned int calls;	/* how many calls to make in a row; 0: one call, and the answer is that of one call */
+	long calls_ms;
 };
 
 static atomic_int client_count;
@@ -177,11 +181,26 @@ static void where(struct query *query)
 static void make_set(struct query *query, void *arg, long nent)
 {
 	unsigned int call = query->which == 2 ? KVM_SET_CPUID2 : KVM_SET_CPUID;
+	struct row row = { .most = query->calls, .ms = query->calls_ms };
 	struct request req = { .call = call, .arg = arg, .nent = nent };
 
-	if (submit(query, &req))
-		fprintf(query->out, "%sok ret=%d errno=%d\n", req.report ? req.report : "", req.ret, req.err);
+	if (query->calls) {
+		req.row = &row;
+		row.ns = calloc(row.most, sizeof(*row.ns));
+		if (!row.ns) {
+			fprintf(query->out, "err %d no memory\n", ENOMEM);
+			return;
+		}
+	}
+	if (submit(query, &req)) {
+		fputs(req.report ? req.report : "", query->out);
+		if (req.row)
+			print_row(query->out, &req);
+		else
+			fprintf(query->out, "ok ret=%d errno=%d\n", req.ret, req.err);
+	}
 	free(req.report);
+	free(row.ns);
 }
 
 static void set(struct query *query)
@@ -217,16 +236,16 @@ static const struct verb {
 	const char *name;
 	void (*answer)(struct query *query);
 	const char *usage;	/* the words behind the verb; "[WORD]" may be left out */
-	bool live;		/* "live MILLISECONDS" may stand before the verb */
+	bool live, many;	/* whether the prefix may stand before the verb */
 } verbs[] = {
-	{ "list", list, "", false },
-	{ "get", get, "VCPU", true },
-	{ "where", where, "VCPU", true },
-	{ "set", set, "VCPU 2|1 NENT LINES", true },
-	{ "badptr", set_bad_pointer, "VCPU 2|1 [NENT]", true },
-	{ "l2", load_nested, "VCPU", false },
-	{ "sweep", sweep, "VCPU", false },
-	{ "state", state, "VCPU 1|2", false },
+	{ "list", list, "", false, false },
+	{ "get", get, "VCPU", true, false },
+	{ "where", where, "VCPU", true, false },
+	{ "set", set, "VCPU 2|1 NENT LINES", true, true },
+	{ "badptr", set_bad_pointer, "VCPU 2|1 [NENT]", true, true },
+	{ "l2", load_nested, "VCPU", false, false },
+	{ "sweep", sweep, "VCPU", false, false },
+	{ "state", state, "VCPU 1|2", false, false },
 };
 
 /* ---- reading requests ---- */
@@ -247,7 +266,8 @@ static bool fits(const char *usage, int words)
 static const struct verb *find_verb(const char *name, const struct query *query)
 {
 	for (const struct verb *verb = verbs; verb < verbs + sizeof(verbs) / sizeof(*verbs); verb++)
-		if (!strcmp(verb->name, name) && fits(verb->usage, query->words) && (verb->live || !query->live))
+		if (!strcmp(verb->name, name) && fits(verb->usage, query->words) && (verb->live || !query->live) &&
+		    (verb->many || !query->calls))
 			return verb;
 	return NULL;
 }
@@ -296,10 +316,15 @@ static bool obey(struct query *query, const char *line)
 
 	sscanf(line, "live %ld %n", &query->live_ms, &skip);
 	query->live = skip;
+	line += skip;
+	skip = 0;
+	if (sscanf(line, "many %u %ld %n", &query->calls, &query->calls_ms, &skip) > 0 && (!skip || !query->calls))
+		return false;
 	query->words = sscanf(line + skip, "%7s %lu %u %u %u", name, &id, &query->which, &query->nent, &query->lines) - 1;
 	verb = find_verb(name, query);
 	if (!verb || (query->which != 1 && query->which != 2) || query->nent > MAX_ENTRIES ||
-	    query->lines > MAX_ENTRIES || query->live_ms < 0 || query->live_ms > MAX_LIVE_MS)
+	    query->lines > MAX_ENTRIES || query->live_ms < 0 || query->live_ms > MAX_LIVE_MS ||
+	    query->calls > MAX_CALLS || query->calls_ms < 0 || query->calls_ms > MAX_LIVE_MS)
 		return false;
 	memset(query->memory, 0, MEMORY_BYTES);
 	if (!read_entries(query))

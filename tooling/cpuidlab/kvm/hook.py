@@ -3,18 +3,16 @@
 import errno
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from cpuidlab.base.errors import GivenUpError, LabError
-from cpuidlab.kvm import vcpu_state
+from cpuidlab.kvm import hook_requests, vcpu_state
 from cpuidlab.kvm.cpuid import Entry, Model
 from cpuidlab.kvm.vcpu_state import Difference
 
 Call = Literal[1, 2]  # KVM_SET_CPUID, KVM_SET_CPUID2
 State = Literal["before", "after"]
-MAX_LIVE_SECONDS = 60
 _MP_RUNNABLE = 0  # KVM_MP_STATE_RUNNABLE, linux/kvm.h
 _GRACE_SECONDS = 5.0  # the hook withdraws a live request that is late, and its answer must come before we give up
 
@@ -70,6 +68,23 @@ class Answer:
         return "accepted" if self.ret == 0 else errno.errorcode.get(self.errno, f"errno {self.errno}")
 
 
+@dataclass(frozen=True)
+class Row:
+    """How KVM answered the same call many times in a row: `times` calls by `answer`, and how long one took, in seconds.
+
+    The row ends with the first call that is answered otherwise: `other`. The answers' differences are those of the
+    whole row.
+    """
+
+    answer: Answer
+    times: int
+    other: Answer | None
+    median: float
+    tenth: float
+    ninetieth: float
+    longest: float
+
+
 class Hook:
     """One connection to the hook.
 
@@ -93,7 +108,7 @@ class Hook:
 
         Raises GivenUpError where KVM answers EIO: it has given up the VM.
         """
-        lines, last = self._ask(f"{_prefix(live, seconds)}get {vcpu}\n", seconds)
+        lines, last = self._ask(f"{hook_requests.prefix(live, seconds)}get {vcpu}\n", seconds)
         self._match(r"ok nent=\d+ own=\d+", last)
         return tuple(self._entry(line) for line in lines)
 
@@ -102,7 +117,7 @@ class Hook:
 
         Raises LabError where the vCPU's thread does not come to KVM_RUN in time.
         """
-        lines, last = self._ask(f"{_prefix(live, seconds)}where {vcpu}\n", seconds)
+        lines, last = self._ask(f"{hook_requests.prefix(live, seconds)}where {vcpu}\n", seconds)
         if lines:
             raise self._broken(lines[0])
         match = self._match(r"ok rip=([0-9a-f]+) cpl=([0-3]) mp=(\d+)", last)
@@ -119,16 +134,40 @@ class Hook:
         seconds: float = 10,
     ) -> Answer:
         """Set a model. With `nent` that is the entry count, and zero entries follow those of the model."""
-        count = len(model) if nent is None else nent
-        entries = "".join(f"e {' '.join(f'{word:x}' for word in _words(entry, call))}\n" for entry in model)
-        return self._watched(f"set {vcpu} {call} {count} {len(model)}\n{entries}", vcpu, live, seconds)
+        return self._watched(hook_requests.setting(vcpu, model, call, nent), vcpu, live, seconds)
 
     def set_bad_pointer(
         self, vcpu: int, call: Call = 2, nent: int | None = None, *, live: bool = False, seconds: float = 10
     ) -> Answer:
         """Set with a pointer that is not mapped. With `nent` the count is mapped, the entries are not."""
-        count = "" if nent is None else f" {nent}"
-        return self._watched(f"badptr {vcpu} {call}{count}\n", vcpu, live, seconds)
+        return self._watched(hook_requests.setting(vcpu, None, call, nent), vcpu, live, seconds)
+
+    def set_row(
+        self,
+        calls: int,
+        vcpu: int,
+        model: Model | None,
+        call: Call = 2,
+        nent: int | None = None,
+        *,
+        live: bool = False,
+        seconds: float = 10,
+    ) -> Row:
+        """Make the call of `set`, or of `set_bad_pointer` where there is no model, many times in a row.
+
+        The row ends after `calls` calls or, with the call that is being made, after `seconds`.
+        """
+        one = hook_requests.setting(vcpu, model, call, nent)
+        many = f"{hook_requests.prefix(live, seconds)}many {calls} {int(seconds * 1000)} {one}"
+        lines, last = self._ask(many, seconds + _GRACE_SECONDS)
+        report, others = vcpu_state.parted(lines)
+        answers = [self._match(r"a (-?\d+) (\d+) (\d+)", line) for line in others]
+        ns = self._match(r"ok median=(\d+) tenth=(\d+) ninetieth=(\d+) max=(\d+)", last)
+        if len(answers) not in (1, 2):
+            raise self._broken(last)
+        differences = vcpu_state.parse(report, vcpu)
+        first, *other = (Answer(int(match[1]), int(match[2]), differences) for match in answers)
+        return Row(first, int(answers[0][3]), other[0] if other else None, *(int(one) / 1e9 for one in ns.groups()))
 
     def load_l2(self, vcpu: int, *, seconds: float = 10) -> None:
         """Load nested state into a vCPU that has not run: it runs a guest of its own then.
@@ -148,7 +187,7 @@ class Hook:
         Return all lines, for `sweep.parse`, and what is no more as before in the state of the vCPUs.
         """
         lines, last = self._ask(f"sweep {vcpu}\n", seconds)
-        report, others = _parted(lines)
+        report, others = vcpu_state.parted(lines)
         return (*others, last), vcpu_state.parse(report, vcpu)
 
     def state(self, vcpu: int, which: State, *, seconds: float = 10) -> str:
@@ -159,8 +198,8 @@ class Hook:
 
     def _watched(self, request: str, vcpu: int, live: bool, seconds: float) -> Answer:
         """Ask for a set, whose answer tells what became of the state of the vCPUs."""
-        lines, last = self._ask(_prefix(live, seconds) + request, seconds)
-        report, others = _parted(lines)
+        lines, last = self._ask(hook_requests.prefix(live, seconds) + request, seconds)
+        report, others = vcpu_state.parted(lines)
         if others:
             raise self._broken(others[0])
         return replace(self._answer(last), differences=vcpu_state.parse(report, vcpu))
@@ -207,21 +246,3 @@ class Hook:
     def _broken(self, line: str) -> LabError:
         self._usable = False
         return LabError(f"the hook broke its protocol; it said {line!r}")
-
-
-def _prefix(live: bool, seconds: float) -> str:
-    return f"live {int(min(seconds, MAX_LIVE_SECONDS) * 1000)} " if live else ""
-
-
-def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part the lines of a report on the vCPUs' state from the others."""
-    report = [line for line in lines if line.startswith(vcpu_state.KINDS)]
-    return report, [line for line in lines if not line.startswith(vcpu_state.KINDS)]
-
-
-def _words(entry: Entry, call: Call) -> tuple[int, ...]:
-    """The entry as the call lays it out: struct kvm_cpuid_entry2, or struct kvm_cpuid_entry without index and flags."""
-    registers = (entry.eax, entry.ebx, entry.ecx, entry.edx)
-    if call == 2:
-        return (entry.function, entry.index, entry.flags, *registers, *entry.padding)
-    return (entry.function, *registers, entry.padding[0])

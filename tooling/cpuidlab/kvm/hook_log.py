@@ -15,7 +15,10 @@ _TEXTS = ("by", "what")  # all other values are numbers
 
 @dataclass(frozen=True)
 class HookEvent:
-    """One line of the log; `seconds` is the host's CLOCK_MONOTONIC. None stands for what the line does not have."""
+    """One line of the log; `seconds` is the host's CLOCK_MONOTONIC. None stands for what the line does not have.
+
+    `times` is how many calls in a row were answered so.
+    """
 
     seconds: float
     kind: str
@@ -29,6 +32,7 @@ class HookEvent:
     accepted: int | None = None
     refused: int | None = None
     restored: int | None = None
+    times: int = 1
 
     @property
     def word(self) -> str:

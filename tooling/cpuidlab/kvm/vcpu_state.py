@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cpuidlab.base.errors import LabError
 from cpuidlab.kvm.state_fields import fields_at, msr_name, table
 
-KINDS = ("w ", "d ", "u ", "n ")  # how the lines of a report begin
+_KINDS = ("w ", "d ", "u ", "n ")  # how the lines of a report begin
 _UNREADABLE = "-"
 
 
@@ -35,6 +35,12 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.name} {self.old} -> {self.new}"
+
+
+def parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the lines of a report on the vCPUs' state from the others."""
+    report = [line for line in lines if line.startswith(_KINDS)]
+    return report, [line for line in lines if not line.startswith(_KINDS)]
 
 
 def parse(lines: Iterable[str], vcpu: int) -> tuple[Difference, ...]:
