@@ -30,6 +30,7 @@ OBSERVATIONS = st.builds(
     notes=st.lists(st.sampled_from(Note)).map(tuple),
     sweep_calls=st.integers(0),
     unseen=st.none() | st.builds(Unseen, st.text(), st.text()),
+    figures=st.lists(st.text()).map(tuple),
 )
 
 
@@ -39,9 +40,9 @@ def test_observations_survive_json(observation: Observation) -> None:
 
 
 def test_what_is_told_of_older_tests_is_read() -> None:
-    """Before there were sweeps and unseen guests in it."""
+    """Before there were sweeps, unseen guests and figures in it."""
     old = json.loads(to_json(SILENT))
-    del old["sweep_calls"], old["unseen"]
+    del old["sweep_calls"], old["unseen"], old["figures"]
     assert from_json(json.dumps(old)) == SILENT
 
 

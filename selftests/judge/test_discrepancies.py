@@ -225,6 +225,13 @@ def test_what_nobody_looked_at_hides_nothing() -> None:
     assert len(difference.unseen) == 1
 
 
+def test_answers_that_are_due_in_turn() -> None:
+    turns = Expectation(("EINVAL", "accepted"), model=None, guest=None)
+    assert broken(turns, seen("EINVAL", "accepted", "EINVAL", "accepted")) == ()
+    [why] = broken(turns, seen("EINVAL", "accepted", "accepted"))
+    assert why == "KVM_SET_CPUID was answered accepted on vCPU 2 instead of EINVAL, accepted"
+
+
 def test_calls_that_a_test_meant_to_make_and_did_not() -> None:
     promised = replace(changed(era("warn")), calls=2)
     assert compare(promised, WARNED) == Discrepancies()

@@ -31,7 +31,7 @@ class Guest:
     """The guest of one rig, from the marks in the rig's logs on. Its VM begins stopped.
 
     `before` holds each vCPU's model as the test found it, `asked` the model that KVM should report where it accepts
-    what was set. `answers`, `notes`, `readings` and `state` are what the test has seen so far.
+    what was set. `answers`, `notes`, `figures`, `readings` and `state` are what the test has seen so far.
     """
 
     def __init__(self, rig: Rig) -> None:
@@ -44,6 +44,7 @@ class Guest:
         self.restarted: set[int] = set()  # vCPUs that begin anew, with runtime bits of their own, after `before`
         self.answers: list[VcpuAnswer] = []
         self.notes: list[Note] = []
+        self.figures: list[str] = []
         self.readings: list[str] = []
         self.state = StateWatch()
         self.logs = LogReader(rig)
@@ -130,9 +131,13 @@ class Guest:
         """Whether KVM reports a field of CPUID as other than 0 on any vCPU; the VM must be stopped."""
         return any(get_field(model, field) for model in self.models().values())
 
-    def note(self, note: Note) -> None:
-        """Keep what the test has seen beside KVM's answers; the judge compares all notes in their order."""
+    def note(self, note: Note, *figures: str) -> None:
+        """Keep what the test has seen beside KVM's answers; the judge compares all notes in their order.
+
+        `figures` are sentences with what was measured, for a reader who wants to know why it is noted.
+        """
         self.notes.append(note)
+        self.figures += figures
 
     def write_down(self, *lines: str) -> None:
         """Keep lines for the reader of the evidence; nobody judges them."""

@@ -82,7 +82,9 @@ class Unseen:
 class Observation:
     """Everything seen; `host_log` is what the host's kernel logged since the mark.
 
-    `answers` is empty where a test called nothing by itself; `sweep_calls` is how many calls of sweeps KVM accepted.
+    `answers` is empty where a test called nothing by itself, and has one for a row of calls that were answered alike.
+    `sweep_calls` is how many calls KVM accepted beside: those of sweeps, and of such rows.
+    `figures` are sentences with what was measured, where a test noted that it is not as it should be.
     `model` and `guest` are None where nobody was to look, and where the guest had ended before. `unseen` says why
     nobody could look at the guest, `log_refused` why nobody could read the host's log.
     """
@@ -97,6 +99,7 @@ class Observation:
     unseen: Unseen | None = None
     log_refused: str = ""
     touched: tuple[Touched, ...] = ()
+    figures: tuple[str, ...] = ()
 
     @property
     def accepted_calls(self) -> int:
@@ -166,4 +169,5 @@ def _observation(data: dict[str, Any]) -> Observation:
         unseen=Unseen(**unseen) if unseen else None,
         log_refused=data.get("log_refused", ""),
         touched=tuple(touched_from(one) for one in data.get("touched", ())),
+        figures=tuple(data.get("figures", ())),
     )

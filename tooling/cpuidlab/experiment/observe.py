@@ -10,6 +10,7 @@ from cpuidlab.experiment.guest import END_SECONDS, Course, Guest
 from cpuidlab.experiment.guest_cpuid import to_ask
 from cpuidlab.experiment.health import Health
 from cpuidlab.experiment.observation import Fate, GuestReport, Observation, Unseen, which_model
+from cpuidlab.experiment.rig_logs import RigLogs
 from cpuidlab.experiment.witnesses import agree
 from cpuidlab.kvm.changes import without_runtime_bits
 from cpuidlab.kvm.cpuid import Model
@@ -133,10 +134,11 @@ class Look:
             guest=self._report() if fate.alive else None,
             fate=fate,
             notes=tuple(self._guest.notes),
-            sweep_calls=sum((event.accepted or 0) + (event.restored or 0) for event in logs.sweeps),
+            sweep_calls=_accepted_beside_answers(logs),
             unseen=self.guest_look if isinstance(self.guest_look, Unseen) else None,
             log_refused=self._rig.log_refused,
             touched=tuple(self._guest.state.touched),
+            figures=tuple(self._guest.figures),
         )
         foreign = self._rig.foreign_line(observation.host_log)
         if foreign:
@@ -182,6 +184,12 @@ class Look:
         exits = [event for event in self._guest.logs.last.hook if event.kind in guest_exit.GIVEN_UP]
         troubles += tuple(f"{guest_exit.GIVEN_UP[event.kind]} on vCPU {event.vcpu}" for event in exits[:1])
         return GuestReport(stable=not troubles, troubles=troubles)
+
+
+def _accepted_beside_answers(logs: RigLogs) -> int:
+    """Count what KVM accepted beside the answers: the calls of sweeps, and those of a row behind its first one."""
+    rows = sum(event.times - 1 for event in logs.sets if event.ret == 0)
+    return rows + sum((event.accepted or 0) + (event.restored or 0) for event in logs.sweeps)
 
 
 def look_last(guest: Guest) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal
 
 from cpuidlab.experiment.note import Note
@@ -31,15 +32,15 @@ ANY = "any"  # an answer that nobody promises
 class Expectation:
     """What an era promises for one test; None stands for "any".
 
-    `answer` is the answer to every call ("accepted", an errno's name, ANY), None where no call is made. `calls` is how
-    many calls the test makes. Where it `warns` each accepted call logs both warning lines; with `limited` just so many
-    of each line get past the rate limit, and the kernel notes how many did not. `notes` is what the test itself notes.
-    A `harmed` guest lives and is not stable; one that `suffers` may die as well. Where `guest` is None nobody promises
-    what becomes of it. `defect`: what is expected is a bug of the era. `own_lines` is a pattern for lines of the host's
-    log that the test brings about by something else than a CPUID.
+    `answer` is the answer to every call ("accepted", an errno's name, ANY), None where no call is made. Several answers
+    hold for the calls in turn, again and again. `calls` is how many calls the test makes. Where it `warns` each accepted
+    call logs both warning lines; with `limited` just so many of each line get past the rate limit, and the kernel notes
+    how many did not. `notes` is what the test itself notes. A `harmed` guest lives and is not stable; one that `suffers`
+    may die as well. Where `guest` is None nobody promises what becomes of it. `defect`: what is expected is a bug of the
+    era. `own_lines` is a pattern for lines of the host's log that the test brings about by something else than a CPUID.
     """
 
-    answer: str | None
+    answer: str | tuple[str, ...] | None
     calls: int | None = None
     warns: bool = False
     limited: int | None = None
@@ -86,7 +87,7 @@ def compare(expectation: Expectation, observation: Observation) -> Discrepancies
             *_answers(expectation, observation),
             *(() if observation.log_refused else _lines(lines, expectation.limited, observation)),
             *_state(observation.touched),
-            *_notes(expectation.notes, observation.notes),
+            *_notes(expectation.notes, observation),
             *_guest(expectation, observation),
             *_model(expectation, observation),
             *noise,
@@ -107,9 +108,10 @@ def _answers(expectation: Expectation, observation: Observation) -> _Found:
         if answers:
             yield _Broken(f"nothing was to be changed, but KVM_SET_CPUID was answered {answers_text(answers)}")
         return
-    other = [answer for answer in answers if expectation.answer not in (ANY, answer[1])]
+    due = (expectation.answer,) if isinstance(expectation.answer, str) else expectation.answer
+    other = [answer for answer, right in zip(answers, cycle(due), strict=False) if right not in (ANY, answer[1])]
     if other:
-        yield _Broken(f"KVM_SET_CPUID was answered {answers_text(other)} instead of {expectation.answer}")
+        yield _Broken(f"KVM_SET_CPUID was answered {answers_text(other)} instead of {', '.join(due)}")
     if expectation.calls not in (None, len(answers)):
         yield _Unseen(f"KVM_SET_CPUID was called {len(answers)} times instead of {expectation.calls}; mend the test")
 
@@ -152,10 +154,11 @@ def _differences_text(differences: Sequence[Difference]) -> str:
     return f"{told} and {more} more" if more > 0 else told
 
 
-def _notes(expected: tuple[Note, ...] | None, noted: tuple[Note, ...]) -> _Found:
-    if expected is not None and expected != noted:
-        both = [notes_in_words(notes) or "nothing" for notes in (noted, expected)]
-        yield _Broken(f"seen was '{both[0]}' instead of '{both[1]}'")
+def _notes(expected: tuple[Note, ...] | None, observation: Observation) -> _Found:
+    if expected is not None and expected != observation.notes:
+        both = [notes_in_words(notes) or "nothing" for notes in (observation.notes, expected)]
+        figures = f": {'; '.join(observation.figures)}" if observation.figures else ""
+        yield _Broken(f"seen was '{both[0]}' instead of '{both[1]}'{figures}")
 
 
 def _guest(expectation: Expectation, observation: Observation) -> _Found:
