@@ -45,6 +45,15 @@ def test_a_machine_that_stands_still_is_sent_packets(monkeypatch: pytest.MonkeyP
     assert intervals == [module.KEEPALIVE_SECONDS]
 
 
+def test_a_machine_may_be_left_alone_for_a_while() -> None:
+    intervals: list[int] = []
+    ssh: Any = Ssh.__new__(Ssh)
+    ssh._transport = MagicMock(set_keepalive=intervals.append)
+    with pytest.raises(LabError), ssh.silence():
+        raise LabError("it failed meanwhile")
+    assert intervals == [0, module.KEEPALIVE_SECONDS]
+
+
 def test_one_may_wait_again_for_the_same_program() -> None:
     channel = ended()
     pieces = [b"first, ", b"", b"second"]

@@ -39,6 +39,7 @@ def guest_image(kernel: Kernel, keys: Keys) -> Path:
         "lib/cpuidprobe.ko": probe_module(kernel),
         "usr/bin/probe": PROBE / "probe",
         "usr/bin/health": compiled("health", [GUESTS / "guest" / "health.c"], "-static"),
+        "usr/bin/ticks": compiled("ticks", [GUESTS / "guest" / "ticks.c"], "-static", "-pthread"),
     }
     image = _image(IMAGES, "guest", kernel, _base("guest", keys, extra))
     return check_room("guest", image, min(profile.memory_mib for profile in PROFILES.values()))

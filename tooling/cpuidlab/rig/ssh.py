@@ -4,8 +4,8 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -104,6 +104,15 @@ class Ssh:
         if check and program.status != 0:
             raise LabError(f"{self.name}: '{command}' failed with exit code {program.status}", text)
         return text
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Send no packet by itself meanwhile, for a packet brings the machine an interrupt."""
+        self._transport.set_keepalive(0)
+        try:
+            yield
+        finally:
+            self._transport.set_keepalive(KEEPALIVE_SECONDS)
 
     def watch(self, deadline: Deadline) -> None:
         """Raise LabError where the machine or the connection is gone, or a program's deadline has passed."""
