@@ -3,7 +3,7 @@
 Everything that is asked of the rig stands in `log`, in its order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.kvm.cpuid import Entry, Model
-from cpuidlab.kvm.hook import Answer, State, Vcpu, Where
+from cpuidlab.kvm.hook import Answer, Row, State, Vcpu, Where
 from cpuidlab.kvm.vcpu_state import Difference
 from cpuidlab.rig.console import PANIC
 from cpuidlab.rig.guest_config import NESTED, PROFILES, Profile
@@ -77,6 +77,12 @@ class FakeSsh:
     def open_program(self, command: str, _: Deadline) -> FakeChannel:
         self._log.append(command)
         return self.channel
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        self._log.append("silence")
+        yield
+        self._log.append("no silence")
 
 
 @dataclass
@@ -146,6 +152,7 @@ class FakeHook:
         self.get_fails: Exception | None = None
         self.looks: dict[int, list[Where | Exception]] = {}
         self.touches: tuple[Difference, ...] = ()
+        self.call_seconds: Callable[[int], float] = lambda _: 4e-6  # one call of a row, by its errno
 
     def list(self) -> tuple[Vcpu, ...]:
         return tuple(Vcpu(vcpu, 9, len(EPYC), self.has_run[vcpu], 5) for vcpu in self.models)
@@ -168,6 +175,25 @@ class FakeHook:
     def set_bad_pointer(self, vcpu: int, call: int = 2, nent: int | None = None) -> Answer:
         self._log.append(f"bad {'pointer' if nent is None else f'{nent} entries'} {vcpu} by {call}")
         return self.answered(vcpu, self.models[vcpu], 14)
+
+    def set_row(
+        self,
+        calls: int,
+        vcpu: int,
+        model: Model | None,
+        call: int = 2,
+        nent: int | None = None,
+        *,
+        live: bool,
+        seconds: float,
+    ) -> Row:
+        what = "unreadable" if model is None else "set"
+        self._log.append(f"{'live ' if live else ''}{calls} times {what} {vcpu} by {call}")
+        errno = 14 if model is None else self.errno if nent is None else 7
+        answer = self.answered(vcpu, self.models[vcpu] if model is None else model, errno)
+        made = min(calls, int(seconds / self.call_seconds(errno)) or 1)
+        self.events[-1] = self.events[-1].replace("\n", f" times={made}\n")
+        return Row(answer, made, None, *(self.call_seconds(errno),) * 4)
 
     def load_l2(self, vcpu: int) -> None:
         self._log.append(f"l2 {vcpu}")

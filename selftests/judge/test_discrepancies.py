@@ -225,6 +225,14 @@ def test_what_nobody_looked_at_hides_nothing() -> None:
     assert len(difference.unseen) == 1
 
 
+def test_figures_behind_a_note_are_told() -> None:
+    slow = replace(SILENT, notes=(Note.SLOWER,), figures=("a call took 2.0 s",))
+    [why] = broken(replace(changed(era("silent")), notes=(Note.NO_SLOWER,)), slow)
+    assert why.endswith(
+        "'slower than an identical call' instead of 'no slower than an identical call': a call took 2.0 s"
+    )
+
+
 def test_answers_that_are_due_in_turn() -> None:
     turns = Expectation(("EINVAL", "accepted"), model=None, guest=None)
     assert broken(turns, seen("EINVAL", "accepted", "EINVAL", "accepted")) == ()

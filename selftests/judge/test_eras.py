@@ -136,6 +136,7 @@ def test_what_ended_an_era() -> None:
 def test_promises() -> None:
     table = {one.name: (one.identical, one.pending, one.changed, one.lines, one.defect) for one in eras()}
     assert [one.name for one in eras() if one.flags != one.changed] == ["false-acceptance"]
+    assert [one.name for one in eras() if one.leaks] == ["false-acceptance"]
     assert table == {
         "silent": ("accepted", "accepted", "accepted", False, False),
         "warn": ("accepted", "accepted", "accepted", True, False),

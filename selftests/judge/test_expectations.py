@@ -142,6 +142,27 @@ def test_other_flags() -> None:
     assert promised(expectations.other_flags) == due | {"false-acceptance": accepted}
 
 
+def test_calls_in_turn() -> None:
+    kinds = (expectations.changed, expectations.identical, expectations.fails_with("EFAULT"))
+    turns = expectations.in_turn(*kinds, note=Note.NO_SLOWER)
+    due = Expectation((YES, YES, "EFAULT"), model="asked", notes=(Note.NO_SLOWER,))
+    refused = replace(due, answer=(NO, YES, "EFAULT"))
+    assert promised(turns) == per_era(due, replace(due, warns=True), replace(due, answer=(NO, NO, NO)), refused)
+
+
+def test_memory() -> None:
+    kept = promised(expectations.noting(expectations.identical, Note.MEMORY_KEPT))
+    lost = Expectation(YES, model="asked", notes=(Note.MEMORY_LOST,), defect=True)
+    assert promised(expectations.memory_kept(expectations.identical)) == kept | {"false-acceptance": lost}
+    refused = promised(expectations.noting(expectations.changed, Note.MEMORY_KEPT))
+    assert promised(expectations.memory_kept(expectations.changed)) == refused
+
+
+def test_calls_that_fail_before_the_first_run_fail_alike_in_every_era() -> None:
+    failing = expectations.fails_with("EFAULT", has_run=False)
+    assert promised(failing) == dict.fromkeys(NAMES, Expectation("EFAULT", model="before"))
+
+
 def test_where_nobody_knows_of_the_re_initialization_no_fault_is_promised() -> None:
     unknown = replace(era("silent"), reinit=None)
     for promise in (expectations.fault_missed_with_new_rules, expectations.fault_missed_of_former_vendor):

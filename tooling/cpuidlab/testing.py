@@ -6,6 +6,7 @@ no guest is needed. The judge then looks at everything by itself; what only the 
 
 from cpuidlab.avocado_plugin.base_test import PromiseTest, promise
 from cpuidlab.experiment.bare_vm import BareVm
+from cpuidlab.experiment.calls import Calls
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.guest_ops import (
     bring_up,
@@ -20,10 +21,13 @@ from cpuidlab.experiment.guest_ops import (
     system_reset,
 )
 from cpuidlab.experiment.load import Load
+from cpuidlab.experiment.memory import note_memory
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED
 from cpuidlab.experiment.page_probe import LastingReader, Page, PageReaders, add_memslot, drop_shadow_pages
+from cpuidlab.experiment.slowness import note_slowness
 from cpuidlab.experiment.takeover import take_over
+from cpuidlab.experiment.ticks import note_timers
 from cpuidlab.judge.bare_expectations import (
     cpuid_faulting,
     failed_entry,
@@ -51,11 +55,14 @@ from cpuidlab.judge.expectations import (
     fault_released,
     identical,
     identical_while_pending,
+    in_turn,
+    memory_kept,
     memory_out_of_reach,
     never_run,
     never_run_and_stable,
     no_fault,
     no_fault_released,
+    noting,
     other_flags,
     replugged_with_other_features,
     taken_over,
@@ -74,6 +81,7 @@ from cpuidlab.rig.rig import Stage
 __all__ = [
     "ACCEPTED",
     "BareVm",
+    "Calls",
     "Guest",
     "LastingReader",
     "Load",
@@ -105,7 +113,9 @@ __all__ = [
     "id_taken",
     "identical",
     "identical_while_pending",
+    "in_turn",
     "kept",
+    "memory_kept",
     "memory_out_of_reach",
     "more_than_80_entries",
     "never_run",
@@ -114,7 +124,11 @@ __all__ = [
     "no_cpuid_faulting",
     "no_fault",
     "no_fault_released",
+    "note_memory",
     "note_osxsave",
+    "note_slowness",
+    "note_timers",
+    "noting",
     "other_flags",
     "promise",
     "put_online",

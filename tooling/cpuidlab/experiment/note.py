@@ -30,3 +30,9 @@ class Note(StrEnum):
     PARTLY_TAKEN = "partly_taken"  # a sweep that is neither
     REGISTERS_TAKEN = "registers_taken"  # by vCPUs that take over a guest's state
     REGISTERS_REFUSED = "registers_refused"
+    MEMORY_KEPT = "memory_kept"  # by thousands of calls
+    MEMORY_LOST = "memory_lost"
+    NO_SLOWER = "no_slower"  # than an identical call
+    SLOWER = "slower"
+    TIMERS_ON_TIME = "timers_on_time"  # those of the guest
+    TIMERS_LATE = "timers_late"

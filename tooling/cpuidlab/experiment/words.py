@@ -29,6 +29,12 @@ NOTE_WORDS: Mapping[Note, str] = {
     Note.PARTLY_TAKEN: "some bits refused and some taken",
     Note.REGISTERS_TAKEN: "registers taken",
     Note.REGISTERS_REFUSED: "registers refused",
+    Note.MEMORY_KEPT: "no memory lost",
+    Note.MEMORY_LOST: "memory lost with each call",
+    Note.NO_SLOWER: "no slower than an identical call",
+    Note.SLOWER: "slower than an identical call",
+    Note.TIMERS_ON_TIME: "guest's timers on time",
+    Note.TIMERS_LATE: "guest's timers late",
 }
 
 

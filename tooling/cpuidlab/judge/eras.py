@@ -60,6 +60,7 @@ class Era:
     nested: str
     lines: bool
     defect: bool
+    leaks: bool
     ranges: tuple[Range, ...]
     reinit: bool | None = field(default=None, compare=False)
     properties: Mapping[str, bool | None] = field(default_factory=dict, compare=False)
@@ -176,5 +177,6 @@ def _era(row: dict[str, Any]) -> Era:
         nested=row.get("nested", "accepted"),
         lines=row.get("lines", False),
         defect=row.get("defect", False),
+        leaks=row.get("leaks", False),
         ranges=_ranges(row["ranges"]),
     )
