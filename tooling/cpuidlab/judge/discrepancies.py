@@ -32,12 +32,13 @@ ANY = "any"  # an answer that nobody promises
 class Expectation:
     """What an era promises for one test; None stands for "any".
 
-    `answer` is the answer to every call ("accepted", an errno's name, ANY), None where no call is made. Several answers
-    hold for the calls in turn, again and again. `calls` is how many calls the test makes. Where it `warns` each accepted
-    call logs both warning lines; with `limited` just so many of each line get past the rate limit, and the kernel notes
-    how many did not. `notes` is what the test itself notes. A `harmed` guest lives and is not stable; one that `suffers`
-    may die as well. Where `guest` is None nobody promises what becomes of it. `defect`: what is expected is a bug of the
-    era. `own_lines` is a pattern for lines of the host's log that the test brings about by something else than a CPUID.
+    `answer` is the answer to every call ("accepted", an errno's name, ANY), None where no call is made. Several
+    answers hold for the calls in turn, again and again. `calls` is how many calls the test makes. Where it `warns`
+    each accepted call logs both warning lines; with `limited` just so many of each line get past the rate limit, and
+    the kernel notes how many did not. `notes` is what the test itself notes. A `harmed` guest lives and is not
+    stable; one that `suffers` may die as well. Where `guest` is None nobody promises what becomes of it. `defect`:
+    what is expected is a bug of the era. `own_lines` is a pattern for lines of the host's log that the test brings
+    about by something else than a CPUID.
     """
 
     answer: str | tuple[str, ...] | None
