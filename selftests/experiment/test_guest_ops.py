@@ -73,6 +73,15 @@ def test_osxsave_is_set_by_the_guest_and_is_in_the_models_from_before() -> None:
     assert guest.before == guest.asked == rig.hook.models
 
 
+def test_a_guest_arms_a_breakpoint_and_a_stopped_vm_gets_an_nmi() -> None:
+    rig = FakeRig()
+    guest = guest_on(rig)
+    guest_ops.set_breakpoint(guest)
+    guest_ops.send_nmi(guest)
+    arm = "insmod /lib/cpuidprobe.ko && echo breakpoint >/proc/cpuidprobe"
+    assert rig.log == ["resume", arm, "stop", "inject-nmi"]
+
+
 @pytest.mark.parametrize(
     ("osxsave", "note", "course"),
     [(0, Note.OSXSAVE_CLEARED, Course.BOOTS), (1, Note.OSXSAVE_STALE, Course.STAYS_STOPPED)],

@@ -17,6 +17,8 @@ from cpuidlab.experiment.guest_ops import (
     replug,
     run_first_vcpu_only,
     send_init,
+    send_nmi,
+    set_breakpoint,
     set_osxsave,
     system_reset,
 )
@@ -137,6 +139,8 @@ __all__ = [
     "replugged_with_other_features",
     "run_first_vcpu_only",
     "send_init",
+    "send_nmi",
+    "set_breakpoint",
     "set_osxsave",
     "sweep_outcomes",
     "sweep_summary",

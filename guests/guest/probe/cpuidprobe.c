@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The guest's part of kvm-cpuid-lab. A process maps one page whose page-table entries are chosen by the test, and reads
- * the page: does the read fault? The module also does two things that no process can do: it sets CR4.OSXSAVE, and sends
- * INIT without SIPI. It is for guests that are thrown away afterwards.
+ * the page: does the read fault? The module also does three things that no process can do: it sets CR4.OSXSAVE, gives
+ * every CPU the address of a breakpoint, and sends INIT without SIPI. It is for guests that are thrown away afterwards.
  *
  * A process that opens /proc/cpuidprobe may make one mapping with that file. The mapping ends when the file is closed.
  * The process writes a command, then reads the answer, one line:
@@ -14,6 +14,7 @@
  *   read			ok value=0x...		eight bytes at the page's start, or the module's word ("ram")
  *				fault error_code=0x...	the read caused a page fault; 0x9: present, reserved bit
  *   osxsave			(no answer)		set CR4.OSXSAVE on every CPU; a kernel without XSAVE leaves the bit clear
+ *   breakpoint			(no answer)		set DR0 on every CPU to the module's word, and leave it disabled
  *   init APIC-ID		(no answer)		send INIT without SIPI to that CPU, which must be offline
  *   touch			ok touched		read as the kernel reads its own memory: a fault is an oops, and ends the
  *						process
@@ -30,6 +31,7 @@
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 #include <asm/apicdef.h>
+#include <asm/debugreg.h>
 #include <asm/io.h>
 #include <asm/msr.h>
 #include <asm/pgtable.h>
@@ -181,6 +183,12 @@ static void set_osxsave(void *unused)
 	cr4_set_bits(X86_CR4_OSXSAVE);
 }
 
+/* Under TCG a guest of KVM's that enables a breakpoint in DR7 ends the QEMU of the host (7.2: SIGSEGV). */
+static void set_breakpoint(void *unused)
+{
+	set_debugreg((unsigned long)word, 0);
+}
+
 /* Write the local APIC's interrupt command register, in xAPIC or x2APIC mode: APM volume 2, 16.5 and 16.11. */
 static int send_init(unsigned int apic_id)
 {
@@ -229,6 +237,10 @@ static ssize_t probe_write(struct file *file, const char __user *from, size_t si
 		return -EFAULT;
 	if (!strcmp(text, "osxsave\n")) {
 		on_each_cpu(set_osxsave, NULL, 1);
+		return size;
+	}
+	if (!strcmp(text, "breakpoint\n")) {
+		on_each_cpu(set_breakpoint, NULL, 1);
 		return size;
 	}
 	if (sscanf(text, "init %u", &apic_id) == 1)

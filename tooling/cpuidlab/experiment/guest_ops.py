@@ -39,6 +39,19 @@ def set_osxsave(guest: Guest) -> None:
     guest.begin_from_here()
 
 
+def set_breakpoint(guest: Guest) -> None:
+    """Let the guest put the address of a breakpoint into DR0 of every CPU. It is not enabled: QEMU's TCG does not
+    survive an enabled one in a guest of KVM's."""
+    guest.resume()
+    guest.rig.guest.run("insmod /lib/cpuidprobe.ko && echo breakpoint >/proc/cpuidprobe", guest.deadline)
+    guest.stop()
+
+
+def send_nmi(guest: Guest) -> None:
+    """Send an NMI to the stopped VM. It stays pending, on the vCPUs that take NMIs at LINT1, until the VM runs."""
+    guest.rig.qmp.execute("inject-nmi", guest.deadline)
+
+
 def note_osxsave(guest: Guest) -> None:
     """Note whether KVM still reports OSXSAVE after a reset. A guest does not survive a boot with it, and is left
     stopped then (docs/findings.md); the VM must be stopped."""
