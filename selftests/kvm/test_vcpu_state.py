@@ -194,7 +194,15 @@ def test_a_garbled_state_is_a_lab_failure() -> None:
 def test_each_row_of_the_table_has_its_reason_and_names_parts_that_are_read() -> None:
     rows = table()["moves"] + table()["accepted"].get("may", [])
     assert all(row["why"] and row["fields"] and row["part"] in (HOOK / "state.c").read_text() for row in rows)
-    assert {row["how"] for row in table()["moves"]} <= {"any", "sets"}
+    assert {row["how"] for row in table()["moves"]} <= {"any", "sets", "forward"}
+
+
+@pytest.mark.parametrize(
+    ("new", "is_left"), [("0x2", False), ("0xffffffffff", False), ("0x10000000001", True), ("0x0", True), ("-", True)]
+)
+def test_the_tsc_goes_forward_by_minutes_at_most(new: str, is_left: bool) -> None:
+    moved = Difference(0, "msr", "0x10", "0x1", new)
+    assert without_what_moves((moved,)) == ((moved,) if is_left else ())
 
 
 @pytest.mark.parametrize("row", range(len(table()["moves"])))
