@@ -160,7 +160,7 @@ def test_memory() -> None:
 
 def test_calls_that_fail_before_the_first_run_fail_alike_in_every_era() -> None:
     failing = expectations.fails_with("EFAULT", has_run=False)
-    assert promised(failing) == dict.fromkeys(NAMES, Expectation("EFAULT", model="before"))
+    assert promised(failing) == dict.fromkeys(NAMES, Expectation("EFAULT", model="before", guest=None))
 
 
 def test_where_nobody_knows_of_the_re_initialization_no_fault_is_promised() -> None:

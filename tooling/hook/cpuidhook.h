@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files of the hook share. cpuidhook.c watches QEMU's calls, requests.c serves the socket, sweep.c tries every
- * single change of a CPUID, nested.c loads nested state, watch.c tells what a call does to the state of the vCPUs.
+ * What the files of the hook share. cpuidhook.c watches QEMU's calls, requests.c serves the socket, many.c makes the
+ * same call many times, sweep.c tries every single change of a CPUID, nested.c loads nested state, watch.c tells what
+ * a call does to the state of the vCPUs.
  */
 #ifndef CPUIDHOOK_H
 #define CPUIDHOOK_H

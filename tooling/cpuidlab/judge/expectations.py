@@ -149,11 +149,12 @@ def other_flags(era: Era) -> Expectation:
 
 def fails_with(errno: str, *, has_run: bool = True) -> Promise:
     """A call that fails for its own reasons, with `errno`; the era that forbids all calls looks at has-run first
-    (feb627e8d6f6)."""
+    (feb627e8d6f6). A vCPU that has not run is not let run."""
 
     def expect(era: Era) -> Expectation:
         forbids_all = has_run and era.identical != ACCEPTED
-        return Expectation(era.changed if forbids_all else errno, model="before")
+        answer = era.changed if forbids_all else errno
+        return Expectation(answer, model="before", guest="stable" if has_run else None)
 
     return expect
 
