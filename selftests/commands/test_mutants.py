@@ -219,6 +219,10 @@ def test_the_page_and_the_data(mutant: mutants.Mutant) -> None:
     assert [line.split(" | ")[1] for line in again.splitlines() if "| `" in line] == ["`older`", "`fault`"]
     assert row in again.splitlines()
     assert "2 mutants: 2 killed. The first test named killed 2 of 2.\n" in again
+    assert "have no row" not in again
+    assert "1 more are in `tooling/mutants/` and have no row, for the suite has not met them yet: `new`." in (
+        mutation_report.markdown([], again, {"fault", "older", "new"})
+    )
     data = json.loads(mutation_report.to_json(results))
     assert data["mutants"][0]["killers"][1] == {"paging": "shadow", "test": "test_c.py:C.test_d"}
     assert mutation_report.table(results).splitlines()[1].startswith("survived   6.1")

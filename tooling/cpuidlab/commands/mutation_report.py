@@ -50,7 +50,8 @@ def markdown(results: Sequence[Result], old: str = "", known: Collection[str] = 
     rows = {name: row for name, row in _rows(old).items() if name in known}
     rows |= {result.mutant.name: _row(result) for result in results}
     ordered = sorted(rows.values(), key=lambda row: (upstream(row[HOST]), row[NAME]))
-    return f"{HEAD}{_figures(ordered)}\n\n{as_table([COLUMNS, *ordered])}\n"
+    head = f"{HEAD}{_figures(ordered)}{_untested(sorted(set(known) - rows.keys()))}"
+    return f"{head}\n\n{as_table([COLUMNS, *ordered])}\n"
 
 
 def which(result: Result) -> str:
@@ -66,6 +67,14 @@ def _figures(rows: Sequence[Sequence[str]]) -> str:
     first = sum(row[WHICH].startswith("1 of") for row in rows)
     counted = ", ".join(f"{ends[end]} {end}" for end in Outcome if ends[end])
     return f"{len(rows)} mutants: {counted}. The first test named killed {first} of {ends[Outcome.KILLED]}."
+
+
+def _untested(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    listed = ", ".join(f"`{name}`" for name in names)
+    told = "more are in `tooling/mutants/` and have no row, for the suite has not met them yet"
+    return f"\n\n{len(names)} {told}: {listed}."
 
 
 def _row(result: Result) -> list[str]:
