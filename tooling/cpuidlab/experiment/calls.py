@@ -8,6 +8,8 @@ from cpuidlab.experiment.observation import VcpuAnswer
 from cpuidlab.kvm.hook import Call, Row
 
 ROW_SECONDS = 2.0  # a row ends then, with the call that is being made
+# Such as ten thousand calls: on 7.3 a busy machine took more than 2 s for those that are accepted before the first run.
+WHOLE_ROW_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Calls:
     nent: int | None = None
     bad: str = ""
 
-    def make(self, guest: Guest, times: int, *, live: bool = False) -> Row:
+    def make(self, guest: Guest, times: int, *, live: bool = False, seconds: float = ROW_SECONDS) -> Row:
         """Make the call `times` times, and keep the answer; one that is answered otherwise ends the row.
 
         What the row did to the state of the vCPUs is taken in as if it were one call.
@@ -33,7 +35,7 @@ class Calls:
         model = guest.models_with(self.change, [self.vcpu])[self.vcpu]
         nent = len(model) if self.bad == "entries" else self.nent
         sent = None if self.bad else model
-        row = guest.rig.hook.set_row(times, self.vcpu, sent, self.call, nent, live=live, seconds=ROW_SECONDS)
+        row = guest.rig.hook.set_row(times, self.vcpu, sent, self.call, nent, live=live, seconds=seconds)
         answers = [one for one in (row.answer, row.other) if one]
         guest.answers += [VcpuAnswer(self.vcpu, one.word) for one in answers]
         accepted_first = min(answers, key=lambda one: one.errno)  # what one accepted call may alter, the row may
@@ -42,9 +44,9 @@ class Calls:
 
     def make_all(self, guest: Guest, times: int) -> Row:
         """Make all of them, for what can only be told of so many. Raises LabError where they take too long."""
-        row = self.make(guest, times)
+        row = self.make(guest, times, seconds=WHOLE_ROW_SECONDS)
         if row.other is None and row.times < times:
-            raise LabError(f"{row.times} calls instead of {times} were made within {ROW_SECONDS:.0f} s: {self}")
+            raise LabError(f"{row.times} calls instead of {times} were made within {WHOLE_ROW_SECONDS:.0f} s: {self}")
         return row
 
     def __str__(self) -> str:
