@@ -42,6 +42,9 @@ class FakeBareVm:
         self.changed = "accepted"  # the answer to another model of a vCPU that has run
         self.capabilities: dict[int, int] = {}  # beside those of the answers
         self.sregs = b""
+        self.registers: dict[str, bytes] = {}  # XCRS and DEBUGREGS as they were set
+        self.reserved: dict[str, int] = {}  # bits of "cr3" and "cr4" that KVM_SET_SREGS refuses
+        self.on_set_cpuid: Callable[[], None] = lambda: None
         self.refuses_msrs = False
         self.nests: bool | None = None
         self.torn = 0  # an MSR that takes a value and says that it does not
@@ -76,7 +79,7 @@ class FakeBareVm:
         if immediate_exit == "1":
             return f"-1 {errnos.EINTR} 0 0"
         self._fds[fd].phase = 2
-        if self.sregs:
+        if any(self.sregs):
             return "0 0 9 0"  # KVM_EXIT_FAIL_ENTRY
         return f"0 0 {self.exit_reason:x} 0"
 
@@ -94,8 +97,10 @@ class FakeBareVm:
             "KVM_CREATE_VM": self._create_vm, "KVM_GET_SUPPORTED_CPUID": self._model, "KVM_SET_MSRS": self._set_msr,
             "KVM_GET_MSR_FEATURE_INDEX_LIST": self._msr_list, "KVM_GET_MSRS": self._get_msr,
             "KVM_SET_CPUID2": self._set_model, "KVM_GET_CPUID2": self._get_model, "KVM_GET_LAPIC": self._nothing,
-            "KVM_CHECK_EXTENSION": self._has, "KVM_GET_SREGS": self._nothing, "KVM_SET_SREGS": self._set_sregs,
+            "KVM_CHECK_EXTENSION": self._has, "KVM_GET_SREGS": self._get_sregs, "KVM_SET_SREGS": self._set_sregs,
             "KVM_SET_NESTED_STATE": self._load_l2,
+            "KVM_SET_XCRS": self._set_register("XCRS"), "KVM_GET_XCRS": self._get_register("XCRS"),
+            "KVM_SET_DEBUGREGS": self._set_register("DEBUGREGS"), "KVM_GET_DEBUGREGS": self._get_register("DEBUGREGS"),
         }  # fmt: skip
         if name == "KVM_SET_USER_MEMORY_REGION" and self._buffers[arg[1:]] != bytes(8):
             return "0 0"
@@ -119,6 +124,7 @@ class FakeBareVm:
 
     def _set_model(self, vm: FakeVm, given: int | bytes, _: str) -> str:
         assert isinstance(given, bytes)
+        self.on_set_cpuid()
         if uapi.count_of(given) > uapi.MAX_ENTRIES:
             return f"-1 {errnos.E2BIG}"
         if vm.phase == 2 and given != vm.model and self.changed != "accepted":
@@ -133,8 +139,30 @@ class FakeBareVm:
 
     def _set_sregs(self, _: FakeVm, given: int | bytes, __: str) -> str:
         assert isinstance(given, bytes)
+        values = {name: struct.unpack_from("<Q", given, uapi.SREGS_AT[name])[0] for name in self.reserved}
+        if any(values[name] & bits for name, bits in self.reserved.items()):
+            return f"-1 {errnos.EINVAL}"
         self.sregs = given
         return "0 0"
+
+    def _get_sregs(self, *_: object) -> str:
+        self._buffers["0"] = self.sregs
+        return "0 0"
+
+    def _set_register(self, name: str) -> Callable[[FakeVm, int | bytes, str], str]:
+        def answer(_: FakeVm, given: int | bytes, __: str) -> str:
+            assert isinstance(given, bytes)
+            self.registers[name] = given
+            return "0 0"
+
+        return answer
+
+    def _get_register(self, name: str) -> Callable[[FakeVm, int | bytes, str], str]:
+        def answer(*_: object) -> str:
+            self._buffers["0"] = self.registers[name]
+            return "0 0"
+
+        return answer
 
     def _load_l2(self, vm: FakeVm, *_: object) -> str:
         vm.in_l2 = self.nests is not None

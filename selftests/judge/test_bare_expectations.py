@@ -40,6 +40,12 @@ def test_an_id_that_is_taken_beside_a_change_of_its_vcpu() -> None:
         assert bare_expectations.id_taken(era(name)) == replace(changed(era(name)), notes=(Note.ID_TAKEN,))
 
 
+def test_a_model_is_in_force_where_it_is_accepted() -> None:
+    for name, note in (("silent", Note.GOES_BY_NEW), ("warn", Note.GOES_BY_NEW), ("forbid-all", Note.GOES_BY_OLD),
+                       ("forbid-changed", Note.GOES_BY_OLD)):  # fmt: skip
+        assert bare_expectations.in_force(era(name)) == replace(changed(era(name)), notes=(note,))
+
+
 def test_xens_leaves_are_refused_where_kvm_has_edited_them() -> None:
     refused = Expectation("EINVAL", model="asked", defect=True)
     assert bare_expectations.xen_leaves(kernel("forbid-changed", xen_tsc_refused=True)) == refused

@@ -5,6 +5,7 @@ no guest is needed. The judge then looks at everything by itself; what only the 
 """
 
 from cpuidlab.avocado_plugin.base_test import PromiseTest, promise
+from cpuidlab.experiment.bare_registers import HeldRegisters, Rule
 from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.calls import Calls
 from cpuidlab.experiment.guest import Guest
@@ -35,6 +36,7 @@ from cpuidlab.judge.bare_expectations import (
     failed_entry,
     frozen_as_the_table_says,
     id_taken,
+    in_force,
     kept,
     more_than_80_entries,
     never_run_fails_with,
@@ -85,12 +87,14 @@ __all__ = [
     "BareVm",
     "Calls",
     "Guest",
+    "HeldRegisters",
     "LastingReader",
     "Load",
     "Note",
     "Page",
     "PageReaders",
     "PromiseTest",
+    "Rule",
     "Stage",
     "add_memslot",
     "bring_up",
@@ -115,6 +119,7 @@ __all__ = [
     "id_taken",
     "identical",
     "identical_while_pending",
+    "in_force",
     "in_turn",
     "kept",
     "memory_kept",

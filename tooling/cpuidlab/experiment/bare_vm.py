@@ -22,7 +22,7 @@ from cpuidlab.rig.rig import Rig
 XEN_HVM, DISABLE_QUIRKS, DISABLE_EXITS = 38, 116, 143  # KVM_CAP_XEN_HVM, KVM_CAP_DISABLE_QUIRKS, ..._X86_DISABLE_EXITS
 EXITS = {"mwait": 1, "hlt": 2}
 NO_MWAIT_QUIRK = 1 << 4  # KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT
-_CS_DB, _CS_L, _CR0, _CR3, _CR4 = 17, 19, 224, 240, 248  # offsets in struct kvm_sregs
+_CS_DB, _CS_L = 17, 19  # offsets in struct kvm_sregs
 _PE_ET_PG, _PAE, _LME_LMA = 0x80000011, 0x20, 0x500
 HWCR, HWCR_CPUID_USER_DIS = 0xC0010015, 1 << 35
 FAULTING_LEAF = 0x80000021
@@ -37,6 +37,7 @@ class BareVm:
         self.rig = rig
         self.answers: list[VcpuAnswer] = []
         self.notes: list[Note] = []
+        self.figures: list[str] = []
         self.readings: list[str] = []
         self.logs = LogReader(rig)
         self.kvm = BareKvm(rig.open_barevm(), rig.deadline)
@@ -82,7 +83,7 @@ class BareVm:
 
     def allow_faulting(self) -> None:
         """Set HWCR[35], as a guest does that lets CPUID fault, and note whether KVM takes that."""
-        taken = self.kvm.set_msr(self._vcpu, HWCR, HWCR_CPUID_USER_DIS).value == 1
+        taken = self.kvm.set_msr(self.vcpu, HWCR, HWCR_CPUID_USER_DIS).value == 1
         self.notes.append(Note.VALUE_TAKEN if taken else Note.VALUE_REFUSED)
 
     def fill(self, count: int) -> None:
@@ -95,11 +96,12 @@ class BareVm:
     def make_vcpu(self) -> None:
         """Make vCPU 0 with the model. LabError where KVM refuses that."""
         self._made = self.kvm.create_vcpu(self.vm)
-        _ = self.kvm.set_model(self._vcpu, self.model).value
+        _ = self.kvm.set_model(self.vcpu, self.model).value
         self._count = len(self.model)
 
     @property
-    def _vcpu(self) -> int:
+    def vcpu(self) -> int:
+        """The descriptor of vCPU 0. Raises LabError where the test has made none."""
         if self._made is None:
             raise LabError("the test has made no vCPU; mend the test")
         return self._made
@@ -111,23 +113,23 @@ class BareVm:
 
     def run(self) -> None:
         """Let the vCPU run up to its first exit. LabError where it does not get there."""
-        self._expect("IO", self.kvm.run(self._vcpu))
+        self._expect("IO", self.kvm.run(self.vcpu))
 
     def run_not(self) -> None:
         """Call KVM_RUN with immediate_exit, which comes back before it enters the guest."""
-        self._expect("EINTR", self.kvm.run(self._vcpu, immediate_exit=True))
+        self._expect("EINTR", self.kvm.run(self.vcpu, immediate_exit=True))
 
     def fail_entry(self) -> None:
         """Give the vCPU a state with which no processor enters the guest, and call KVM_RUN.
 
         A code segment that is of 64 and of 32 bits at once is illegal in long mode; KVM leaves that to the processor.
         """
-        state = bytearray(self.kvm.read(self._vcpu, "KVM_GET_SREGS", b"", uapi.SREGS_BYTES).data)
-        for offset, value in ((_CR0, _PE_ET_PG), (_CR3, 0xFFFFF000), (_CR4, _PAE), (uapi.SREGS_EFER, _LME_LMA)):
-            struct.pack_into("<Q", state, offset, value)
+        state = bytearray(self.kvm.read(self.vcpu, "KVM_GET_SREGS", b"", uapi.SREGS_BYTES).data)
+        for name, value in (("cr0", _PE_ET_PG), ("cr3", 0xFFFFF000), ("cr4", _PAE), ("efer", _LME_LMA)):
+            struct.pack_into("<Q", state, uapi.SREGS_AT[name], value)
         state[_CS_DB] = state[_CS_L] = 1
-        _ = self.kvm.ioctl(self._vcpu, "KVM_SET_SREGS", bytes(state)).value
-        self._expect("FAIL_ENTRY", self.kvm.run(self._vcpu))
+        _ = self.kvm.ioctl(self.vcpu, "KVM_SET_SREGS", bytes(state)).value
+        self._expect("FAIL_ENTRY", self.kvm.run(self.vcpu))
 
     def _expect(self, wanted: str, call: Call) -> None:
         if call.exit_reason != wanted:
@@ -143,7 +145,7 @@ class BareVm:
         self._before = self._before or before
         model = named.apply(self.model) if entries is None else self._filled(entries)
         self._asked = named.read_back(before) if entries is None else (*before, *model[len(before) :])
-        word = self.kvm.set_model(self._vcpu, model).word
+        word = self.kvm.set_model(self.vcpu, model).word
         self.answers.append(VcpuAnswer(0, word))
         if word == ACCEPTED:
             self._count = len(model)
@@ -162,12 +164,13 @@ class BareVm:
         """Keep lines for the reader of the evidence; nobody judges them."""
         self.readings += lines
 
-    def note(self, note: Note) -> None:
-        """Keep what the test has seen beside KVM's answers."""
+    def note(self, note: Note, *figures: str) -> None:
+        """Keep what the test has seen beside KVM's answers, and sentences with what was measured."""
         self.notes.append(note)
+        self.figures += figures
 
     def _read(self) -> Model:
-        return () if self._made is None else self.kvm.get_model(self._vcpu, self._count)
+        return () if self._made is None else self.kvm.get_model(self.vcpu, self._count)
 
     def observe(self) -> Observation:
         """Read everything once more, and say what was seen."""
@@ -180,6 +183,7 @@ class BareVm:
             guest=None,
             fate=Fate(alive=True),
             notes=tuple(self.notes),
+            figures=tuple(self.figures),
             log_refused=self.rig.log_refused,
         )
         foreign = self.rig.foreign_line(observation.host_log)

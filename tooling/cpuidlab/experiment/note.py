@@ -30,6 +30,10 @@ class Note(StrEnum):
     PARTLY_TAKEN = "partly_taken"  # a sweep that is neither
     REGISTERS_TAKEN = "registers_taken"  # by vCPUs that take over a guest's state
     REGISTERS_REFUSED = "registers_refused"
+    REGISTERS_KEPT = "registers_kept"  # by calls on a vCPU, as KVM tells them
+    REGISTERS_CHANGED = "registers_changed"
+    GOES_BY_OLD = "goes_by_old"  # KVM, where a register's value depends on the CPUID
+    GOES_BY_NEW = "goes_by_new"
     MEMORY_KEPT = "memory_kept"  # by thousands of calls
     MEMORY_LOST = "memory_lost"
     NO_SLOWER = "no_slower"  # than an identical call

@@ -52,6 +52,12 @@ def xen_leaves(era: Era) -> Expectation:
     return identical(era)
 
 
+def in_force(era: Era) -> Expectation:
+    """Another model, and what KVM does by the model in force: by the new one where it accepts that, else by the old."""
+    note = Note.GOES_BY_NEW if era.changed == ACCEPTED else Note.GOES_BY_OLD
+    return replace(changed(era), notes=(note,))
+
+
 def failed_entry(era: Era) -> Expectation:
     """Another model after a KVM_RUN that the processor refused, of which the host's log tells."""
     return replace(changed(era), own_lines=_INVALID_STATE)

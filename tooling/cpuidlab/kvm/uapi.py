@@ -13,6 +13,7 @@ REQUESTS: Mapping[str, int] = {
     "KVM_CREATE_VM": 0xAE01,
     "KVM_ENABLE_CAP": 0x4068AEA3,
     "KVM_GET_CPUID2": 0xC008AE91,
+    "KVM_GET_DEBUGREGS": 0x8080AEA1,
     "KVM_GET_LAPIC": 0x8400AE8E,
     "KVM_GET_MSRS": 0xC008AE88,
     "KVM_GET_MSR_FEATURE_INDEX_LIST": 0xC004AE0A,
@@ -20,10 +21,12 @@ REQUESTS: Mapping[str, int] = {
     "KVM_GET_SREGS": 0x8138AE83,
     "KVM_GET_SUPPORTED_CPUID": 0xC008AE05,
     "KVM_GET_TSC_KHZ": 0xAEA3,
+    "KVM_GET_XCRS": 0x8188AEA6,
     "KVM_SET_BOOT_CPU_ID": 0xAE78,
     "KVM_SET_CLOCK": 0x4030AE7B,
     "KVM_SET_CPUID": 0x4008AE8A,
     "KVM_SET_CPUID2": 0x4008AE90,
+    "KVM_SET_DEBUGREGS": 0x4080AEA2,
     "KVM_SET_GSI_ROUTING": 0x4008AE6A,
     "KVM_SET_IDENTITY_MAP_ADDR": 0x4008AE48,
     "KVM_SET_LAPIC": 0x4400AE8F,
@@ -36,6 +39,7 @@ REQUESTS: Mapping[str, int] = {
     "KVM_SET_TSC_KHZ": 0xAEA2,
     "KVM_SET_TSS_ADDR": 0xAE47,
     "KVM_SET_USER_MEMORY_REGION": 0x4020AE46,
+    "KVM_SET_XCRS": 0x4188AEA7,
     "KVM_X86_SETUP_MCE": 0x4008AE9C,
     "KVM_X86_SET_MSR_FILTER": 0x4188AEC6,
     "KVM_XEN_HVM_CONFIG": 0x4038AE7A,
@@ -101,7 +105,19 @@ def memory_region(slot: int, address: int, size: int) -> bytes:
 
 REGION_POINTER = 24
 SREGS_BYTES, SREGS_EFER = 312, 264  # of struct kvm_sregs
+SREGS_AT = {"cr0": 224, "cr3": 240, "cr4": 248, "efer": SREGS_EFER}  # offsets in it, each of 8 bytes
+XCRS_BYTES, DEBUGREGS_BYTES = 392, 128  # of struct kvm_xcrs and struct kvm_debugregs
 EFER_SVME = 1 << 12
+
+
+def xcrs(xcr0: int) -> bytes:
+    """Return a struct kvm_xcrs with XCR0 alone."""
+    return struct.pack("<IIIIQ368x", 1, 0, 0, 0, xcr0)
+
+
+def debugregs(addresses: Sequence[int], dr6: int, dr7: int) -> bytes:
+    """Return a struct kvm_debugregs; `addresses` are those of DR0 to DR3."""
+    return struct.pack("<4Q3Q72x", *addresses, dr6, dr7, 0)
 
 
 def svm_nested_state() -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cpuidlab.base.errors import LabError
-from cpuidlab.kvm.state_fields import fields_at, msr_name, table
+from cpuidlab.kvm.state_fields import WORD_BYTES, fields_at, msr_name, table
 
 _KINDS = ("w ", "d ", "u ", "n ")  # how the lines of a report begin
 _UNREADABLE = "-"
@@ -104,6 +104,17 @@ def _named(vcpu: int, part: str, at: str, old: str, new: str) -> Iterator[Differ
         before, after = (int(word, 16) >> 8 * low & (1 << 8 * size) - 1 for word in (old, new))
         if before != after:
             yield Difference(vcpu, part, name, hex(before), hex(after))
+
+
+def between(vcpu: int, part: str, before: bytes, after: bytes) -> tuple[Difference, ...]:
+    """Return in what two readings of a part of a vCPU differ; both are whole words."""
+    places = range(0, len(before), WORD_BYTES)
+    return tuple(one for at in places for one in _named(vcpu, part, str(at), _word(before, at), _word(after, at)))
+
+
+def _word(data: bytes, at: int) -> str:
+    """The little-endian word at an offset, as the hook writes one."""
+    return data[at : at + WORD_BYTES][::-1].hex()
 
 
 def _value(word: str) -> str:
