@@ -2,13 +2,14 @@
 
 from cpuidlab.testing import (
     BareVm,
-    HeldRegisters,
     Note,
     PromiseTest,
     Rule,
     Stage,
     changed,
     fails_with,
+    hold_chips,
+    hold_registers,
     identical,
     in_force,
     noting,
@@ -17,7 +18,7 @@ from cpuidlab.testing import (
 
 
 class Kept(PromiseTest):
-    """XCR0 and enabled breakpoints, which no guest of this lab can have."""
+    """XCR0 and enabled breakpoints, which no guest of this lab can have, and the VM's own devices."""
 
     route = "bare"
 
@@ -25,14 +26,18 @@ class Kept(PromiseTest):
     def test_changed(self, vm: BareVm) -> None:
         """Another MAXPHYADDR after KVM_RUN leaves XCR0 and the debug registers as they are, whether the change is
         accepted or refused (feb627e8d6f6)."""
-        registers = _of_a_vcpu_that_has_run(vm)
+        vm.make_vcpu()
+        vm.run()
+        registers = hold_registers(vm)
         vm.set_cpuid("maxphyaddr=36")
         registers.note()
 
     @promise(noting(identical, Note.REGISTERS_KEPT), calls=1, stage=Stage.HOST_READY)
     def test_identical(self, vm: BareVm) -> None:
         """The same CPUID after KVM_RUN leaves XCR0 and the debug registers as they are (c6617c61e8fe)."""
-        registers = _of_a_vcpu_that_has_run(vm)
+        vm.make_vcpu()
+        vm.run()
+        registers = hold_registers(vm)
         vm.set_cpuid()
         registers.note()
 
@@ -40,9 +45,32 @@ class Kept(PromiseTest):
     def test_failed(self, vm: BareVm) -> None:
         """A CPUID that kvm_check_cpuid refuses in every era leaves XCR0 and the debug registers as they are after
         KVM_RUN."""
-        registers = _of_a_vcpu_that_has_run(vm)
+        vm.make_vcpu()
+        vm.run()
+        registers = hold_registers(vm)
         vm.set_cpuid("vaddr_width=40")
         registers.note()
+
+    @promise(noting(changed, Note.REGISTERS_KEPT), calls=1, stage=Stage.HOST_READY)
+    def test_chips_changed(self, vm: BareVm) -> None:
+        """Another MAXPHYADDR after KVM_RUN leaves the VM's PICs, IOAPIC and PIT as they are, whether the change is
+        accepted or refused (feb627e8d6f6)."""
+        vm.add_chips()
+        vm.make_vcpu()
+        vm.run()
+        chips = hold_chips(vm)
+        vm.set_cpuid("maxphyaddr=36")
+        chips.note()
+
+    @promise(noting(identical, Note.REGISTERS_KEPT), calls=1, stage=Stage.HOST_READY)
+    def test_chips_identical(self, vm: BareVm) -> None:
+        """The same CPUID after KVM_RUN leaves the VM's PICs, IOAPIC and PIT as they are (c6617c61e8fe)."""
+        vm.add_chips()
+        vm.make_vcpu()
+        vm.run()
+        chips = hold_chips(vm)
+        vm.set_cpuid()
+        chips.note()
 
 
 class InForce(PromiseTest):
@@ -69,9 +97,3 @@ class InForce(PromiseTest):
         vm.run()
         vm.set_cpuid("maxphyaddr=36")
         Rule.CR3_BIT_38.note(vm)
-
-
-def _of_a_vcpu_that_has_run(vm: BareVm) -> HeldRegisters:
-    vm.make_vcpu()
-    vm.run()
-    return HeldRegisters(vm)

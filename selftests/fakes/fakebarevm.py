@@ -14,6 +14,7 @@ from cpuidlab.kvm import uapi
 from models import EPYC
 
 NAMES = {number: name for name, number in uapi.REQUESTS.items()}
+KEPT = {"XCRS", "DEBUGREGS", "IRQCHIP", "PIT2"}  # what is set and read as it was set
 UCODE_REV, ARCH_CAPABILITIES, DE_CFG = 0x8B, 0x10A, 0xC0011029
 
 
@@ -42,7 +43,7 @@ class FakeBareVm:
         self.changed = "accepted"  # the answer to another model of a vCPU that has run
         self.capabilities: dict[int, int] = {}  # beside those of the answers
         self.sregs = b""
-        self.registers: dict[str, bytes] = {}  # XCRS and DEBUGREGS as they were set
+        self.kept: dict[str, bytes] = {}  # what KVM_SET_XCRS and others have set: "XCRS", "IRQCHIP 2"
         self.reserved: dict[str, int] = {}  # bits of "cr3" and "cr4" that KVM_SET_SREGS refuses
         self.on_set_cpuid: Callable[[], None] = lambda: None
         self.refuses_msrs = False
@@ -99,8 +100,6 @@ class FakeBareVm:
             "KVM_SET_CPUID2": self._set_model, "KVM_GET_CPUID2": self._get_model, "KVM_GET_LAPIC": self._nothing,
             "KVM_CHECK_EXTENSION": self._has, "KVM_GET_SREGS": self._get_sregs, "KVM_SET_SREGS": self._set_sregs,
             "KVM_SET_NESTED_STATE": self._load_l2,
-            "KVM_SET_XCRS": self._set_register("XCRS"), "KVM_GET_XCRS": self._get_register("XCRS"),
-            "KVM_SET_DEBUGREGS": self._set_register("DEBUGREGS"), "KVM_GET_DEBUGREGS": self._get_register("DEBUGREGS"),
         }  # fmt: skip
         if name == "KVM_SET_USER_MEMORY_REGION" and self._buffers[arg[1:]] != bytes(8):
             return "0 0"
@@ -108,6 +107,9 @@ class FakeBareVm:
             self._fds[new] = vm  # one is enough
             vm.phase = 1
             return "5 0"
+        _, verb, what = name.split("_", 2)
+        if what in KEPT and isinstance(given, bytes):
+            return self._keep(what, given, get=verb == "GET")
         return plain.get(name, self._call(name))(vm, given, new)
 
     def _call(self, ioctl: str) -> Callable[[FakeVm, int | bytes, str], str]:
@@ -149,20 +151,13 @@ class FakeBareVm:
         self._buffers["0"] = self.sregs
         return "0 0"
 
-    def _set_register(self, name: str) -> Callable[[FakeVm, int | bytes, str], str]:
-        def answer(_: FakeVm, given: int | bytes, __: str) -> str:
-            assert isinstance(given, bytes)
-            self.registers[name] = given
-            return "0 0"
-
-        return answer
-
-    def _get_register(self, name: str) -> Callable[[FakeVm, int | bytes, str], str]:
-        def answer(*_: object) -> str:
-            self._buffers["0"] = self.registers[name]
-            return "0 0"
-
-        return answer
+    def _keep(self, what: str, given: bytes, *, get: bool) -> str:
+        name = f"{what} {given[0]}" if what == "IRQCHIP" else what
+        if get:
+            self._buffers["0"] = self.kept.get(name, given)
+        else:
+            self.kept[name] = given
+        return "0 0"
 
     def _load_l2(self, vm: FakeVm, *_: object) -> str:
         vm.in_l2 = self.nests is not None

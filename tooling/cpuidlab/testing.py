@@ -5,7 +5,8 @@ no guest is needed. The judge then looks at everything by itself; what only the 
 """
 
 from cpuidlab.avocado_plugin.base_test import PromiseTest, promise
-from cpuidlab.experiment.bare_registers import HeldRegisters, Rule
+from cpuidlab.experiment.bare_held import hold_chips, hold_registers
+from cpuidlab.experiment.bare_rule import Rule
 from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.calls import Calls
 from cpuidlab.experiment.guest import Guest
@@ -87,7 +88,6 @@ __all__ = [
     "BareVm",
     "Calls",
     "Guest",
-    "HeldRegisters",
     "LastingReader",
     "Load",
     "Note",
@@ -115,6 +115,8 @@ __all__ = [
     "fault_released",
     "frozen_as_the_table_says",
     "guest_reboot",
+    "hold_chips",
+    "hold_registers",
     "hot_add",
     "id_taken",
     "identical",

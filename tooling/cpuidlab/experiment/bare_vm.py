@@ -57,6 +57,11 @@ class BareVm:
             raise UsageError(f"KVM on this host does not let a guest execute {' and '.join(names)} by itself")
         _ = self.kvm.enable(self.vm, DISABLE_EXITS, wanted).value
 
+    def add_chips(self) -> None:
+        """Give the VM interrupt controllers and a PIT of KVM's, before it has a vCPU."""
+        _ = self.kvm.ioctl(self.vm, "KVM_CREATE_IRQCHIP").value
+        _ = self.kvm.ioctl(self.vm, "KVM_CREATE_PIT2", b"\0").value  # no flags
+
     def let_mwait_follow_misc_enable(self) -> None:
         """Switch off the quirk by which CPUID's MWAIT bit does not follow IA32_MISC_ENABLE."""
         _ = self.kvm.enable(self.vm, DISABLE_QUIRKS, NO_MWAIT_QUIRK).value

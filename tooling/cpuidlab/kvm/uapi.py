@@ -14,9 +14,11 @@ REQUESTS: Mapping[str, int] = {
     "KVM_ENABLE_CAP": 0x4068AEA3,
     "KVM_GET_CPUID2": 0xC008AE91,
     "KVM_GET_DEBUGREGS": 0x8080AEA1,
+    "KVM_GET_IRQCHIP": 0xC208AE62,
     "KVM_GET_LAPIC": 0x8400AE8E,
     "KVM_GET_MSRS": 0xC008AE88,
     "KVM_GET_MSR_FEATURE_INDEX_LIST": 0xC004AE0A,
+    "KVM_GET_PIT2": 0x8070AE9F,
     "KVM_GET_REGS": 0x8090AE81,
     "KVM_GET_SREGS": 0x8138AE83,
     "KVM_GET_SUPPORTED_CPUID": 0xC008AE05,
@@ -29,10 +31,12 @@ REQUESTS: Mapping[str, int] = {
     "KVM_SET_DEBUGREGS": 0x4080AEA2,
     "KVM_SET_GSI_ROUTING": 0x4008AE6A,
     "KVM_SET_IDENTITY_MAP_ADDR": 0x4008AE48,
+    "KVM_SET_IRQCHIP": 0x8208AE63,
     "KVM_SET_LAPIC": 0x4400AE8F,
     "KVM_SET_MSRS": 0x4008AE89,
     "KVM_SET_NESTED_STATE": 0x4080AEBF,
     "KVM_SET_NR_MMU_PAGES": 0xAE44,
+    "KVM_SET_PIT2": 0x4070AEA0,
     "KVM_SET_PMU_EVENT_FILTER": 0x4020AEB2,
     "KVM_SET_REGS": 0x4090AE82,
     "KVM_SET_SREGS": 0x4138AE84,
@@ -107,6 +111,9 @@ REGION_POINTER = 24
 SREGS_BYTES, SREGS_EFER = 312, 264  # of struct kvm_sregs
 SREGS_AT = {"cr0": 224, "cr3": 240, "cr4": 248, "efer": SREGS_EFER}  # offsets in it, each of 8 bytes
 XCRS_BYTES, DEBUGREGS_BYTES = 392, 128  # of struct kvm_xcrs and struct kvm_debugregs
+IRQCHIP_BYTES, PIT_BYTES = 520, 112  # of struct kvm_irqchip and struct kvm_pit_state2
+IRQCHIP_AT = {"imr": 10, "irq_base": 13, "redirtbl": 32}  # offsets: two bytes of a PIC; the IOAPIC's, 8 bytes a pin
+PIT_COUNT_2 = 48  # offset of the count of channel 2, of 4 bytes
 EFER_SVME = 1 << 12
 
 
@@ -118,6 +125,11 @@ def xcrs(xcr0: int) -> bytes:
 def debugregs(addresses: Sequence[int], dr6: int, dr7: int) -> bytes:
     """Return a struct kvm_debugregs; `addresses` are those of DR0 to DR3."""
     return struct.pack("<4Q3Q72x", *addresses, dr6, dr7, 0)
+
+
+def irqchip(number: int) -> bytes:
+    """Return a struct kvm_irqchip that asks for a chip: 0 and 1 are the PICs, 2 is the IOAPIC."""
+    return struct.pack("<II512x", number, 0)
 
 
 def svm_nested_state() -> bytes:

@@ -1,54 +1,15 @@
-"""The registers of a vCPU without a guest: values that no guest here gives them, and those that its CPUID forbids."""
+"""Which CPUID is in force inside KVM: by it some values of control registers are taken, and others refused."""
 
 import struct
 from collections.abc import Mapping
 from enum import Enum
 
-from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.errors import LabError
 from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.note import Note
 from cpuidlab.kvm import uapi
-from cpuidlab.kvm.cpuid import find
-from cpuidlab.kvm.vcpu_state import between
 
-_PARTS = {"xcrs": ("KVM_GET_XCRS", uapi.XCRS_BYTES), "debugregs": ("KVM_GET_DEBUGREGS", uapi.DEBUGREGS_BYTES)}
-_XCR0_MOST = 0b111  # x87, SSE, AVX
-_DR0, _DR6_B0, _DR7_L0 = 0x1234_5678, 0xFFFF0FF1, 0x401  # an enabled breakpoint that was met: SDM volume 3, 18.2
 _LONG_MODE = {"cr0": 0x80000011, "cr4": 0x20, "efer": 0x500}  # PG, ET, PE; PAE; LMA, LME
-
-
-class HeldRegisters:
-    """XCR0 and the debug registers of a vCPU, set by userspace to what they are not after a reset.
-
-    Under TCG a nested guest sets XCR0 without an exit, so that KVM's copy of it is never more than 1. A guest with an
-    enabled breakpoint does not survive QEMU 7.2. This vCPU does not run with them.
-    """
-
-    def __init__(self, vm: BareVm) -> None:
-        """Set them. Raises UsageError on a CPU without XSAVE, LabError where KVM does not take them."""
-        self._vm = vm
-        xsave = find(vm.model, 0xD, 0)
-        if xsave is None or not xsave.eax & _XCR0_MOST:
-            raise UsageError("this CPU model has no XSAVE, and so no XCR0")
-        wanted = {
-            "KVM_SET_XCRS": uapi.xcrs(xsave.eax & _XCR0_MOST),
-            "KVM_SET_DEBUGREGS": uapi.debugregs((_DR0, 0, 0, 0), _DR6_B0, _DR7_L0),
-        }
-        for name, value in wanted.items():
-            _ = vm.kvm.ioctl(vm.vcpu, name, value).value
-        self._held = self._read()
-        if wanted["KVM_SET_XCRS"] != self._held["xcrs"]:
-            raise LabError("KVM took another XCR0 than it was given", self._held["xcrs"].hex())
-
-    def note(self) -> None:
-        """Note whether they are as they were set."""
-        now = self._read()
-        changed = [f"{one}" for part in now for one in between(0, part, self._held[part], now[part])]
-        self._vm.note(Note.REGISTERS_CHANGED if changed else Note.REGISTERS_KEPT, *changed)
-
-    def _read(self) -> dict[str, bytes]:
-        vm = self._vm
-        return {part: vm.kvm.read(vm.vcpu, name, b"", size).data for part, (name, size) in _PARTS.items()}
 
 
 class Rule(Enum):
