@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cpuidlab.base.errors import UnsupportedError
@@ -47,7 +48,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[under_test.Sup
     """Leave no variable behind, and end what a test has made; the list is what was made."""
     made: list[under_test.Supervisor] = []
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    monkeypatch.setattr(under_test.atexit, "register", lambda close: made.append(close.__self__))
+    at_exit = SimpleNamespace(register=lambda close: made.append(close.__self__))
+    monkeypatch.setattr(under_test, "atexit", at_exit)  # this module's alone: others register too
     yield made
     for supervisor in made:
         supervisor.close()
