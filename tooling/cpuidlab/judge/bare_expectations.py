@@ -10,7 +10,7 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED
 from cpuidlab.judge.discrepancies import ANY, Expectation
 from cpuidlab.judge.eras import Era
-from cpuidlab.judge.expectations import Promise, changed, identical, never_run
+from cpuidlab.judge.expectations import changed, fails_with, identical, never_run
 
 # dump_vmcb() in svm.c, dump_vmcs() in vmx.c
 _INVALID_STATE = (
@@ -24,21 +24,12 @@ def id_taken(era: Era) -> Expectation:
     return replace(changed(era), notes=(Note.ID_TAKEN,))
 
 
-def never_run_fails_with(errno: str) -> Promise:
-    """A call on a vCPU that has not run that fails for its own reasons."""
-
-    def expect(_: Era) -> Expectation:
-        return Expectation(errno, model="before")
-
-    return expect
-
-
 def more_than_80_entries(era: Era) -> Expectation:
     """A model of 81 to 256 entries for a vCPU that has not run: KVM_MAX_CPUID_ENTRIES was 80 (3f4e3eb417b1)."""
     more = era.has("entries-256")
     if more is None:
         return Expectation(ANY)
-    return never_run(era) if more else never_run_fails_with("E2BIG")(era)
+    return never_run(era) if more else fails_with("E2BIG", has_run=False)(era)
 
 
 def xen_leaves(era: Era) -> Expectation:
