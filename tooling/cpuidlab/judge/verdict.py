@@ -47,7 +47,12 @@ def judge(
     just this test again. A broken promise is told even where something was not seen. Nothing else is said then: the
     judgement is an ERROR. Where the host's log could not be read it is a SKIP, for each promise is about the log too.
     """
-    judgement = _judge(expect, predicted, probed, observation, promise=promise, rerun=rerun)
+    difference = compare(expect(predicted), observation)
+    if not difference.broken:
+        judgement = _unbroken(expect(predicted), predicted, difference, observation, promise)
+    else:
+        later = _by_a_later_era(expect, predicted, probed, difference, observation)
+        judgement = later or _failed(predicted, probed, difference, f"{promise}; rerun: {rerun}")
     if observation.unseen and judgement.verdict is not Verdict.FAIL:
         return Judgement(Verdict.ERROR, observation.unseen.why, observation.unseen.evidence)
     if observation.log_refused and judgement.verdict not in (Verdict.FAIL, Verdict.ERROR):
@@ -55,19 +60,15 @@ def judge(
     return judgement
 
 
-def _judge(
+def _by_a_later_era(
     expect: Callable[[Era], Expectation],
     predicted: Era,
     probed: Era | None,
+    difference: Discrepancies,
     observation: Observation,
-    *,
-    promise: str,
-    rerun: str,
-) -> Judgement:
+) -> Judgement | None:
+    """Explain what was seen by a later era, whose commits were backported; None where none explains it."""
     words = in_words(facts_of(observation))
-    difference = compare(expect(predicted), observation)
-    if not difference.broken:
-        return _unbroken(expect(predicted), predicted, difference, observation, promise)
     for era in _later_eras(expect, predicted, probed):
         explained = compare(expect(era), observation)
         if not explained.broken:
@@ -76,11 +77,14 @@ def _judge(
             commits = _commits(era.commits_after(predicted))
             text = f"{words}: behaves as {era.name} ({commits}, backported), not as {predicted.name}"
             return Judgement(Verdict.WARN, "\n".join((text, *difference.broken)))
+    return None
+
+
+def _failed(predicted: Era, probed: Era | None, difference: Discrepancies, promise: str) -> Judgement:
     first, *others = difference.broken
     if probed is not None and predicted.later_than(probed):
         first = f"{first} (behaves as before {_commits(probed.ended_by())})"
-    text = f"{first}; promised by {_named(predicted)}: {promise}; rerun: {rerun}"
-    return Judgement(Verdict.FAIL, "\n".join((text, *others)))
+    return Judgement(Verdict.FAIL, "\n".join((f"{first}; promised by {_named(predicted)}: {promise}", *others)))
 
 
 def _unbroken(
