@@ -44,6 +44,15 @@ def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
     assert {one.host: one.prediction.name for one in made.variants} == {"5.10": "warn", "6.1": "silent"}
 
 
+def test_an_era_for_a_host_with_commas(tmp_path: Path) -> None:
+    files = ["image.deb", "modules.deb"]
+    for file in files:
+        (tmp_path / file).touch()
+    spec = "deb:" + ",".join(f"{tmp_path}/{file}" for file in files)
+    made = plan.plan(f"5.10,{spec}", "npt", f"{spec}=silent, warn,")
+    assert {one.host: one.prediction.name for one in made.variants} == {"5.10": "warn", spec: "silent"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -53,6 +62,8 @@ def test_an_era_for_one_host_counts_more_than_one_for_all() -> None:
         (("5.10", "npt,ept"), "unknown paging mode 'ept'; there are npt and shadow"),
         (("5.10", "npt", "gone"), "no era is named 'gone'"),
         (("5.10", "npt", "6.1=warn"), "--era names the host '6.1', which is not tested"),
+        (("5.10", "npt", "deb:a,b=warn"), "--era names the host 'deb:a,b', which is not tested"),
+        (("5.10", "npt", "5.10=warn,gone"), "no era is named 'gone'"),
     ],
 )
 def test_bad_words_are_refused_before_any_kernel_is_fetched(

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from cpuidlab.avocado_plugin import all_hosts
+from cpuidlab.avocado_plugin.era_option import chosen_eras
 from cpuidlab.avocado_plugin.rig_scheduler import ON_A_MACHINE, Ahead, Slots, Work
 from cpuidlab.base.errors import LabError, UnsupportedError, UsageError
 from cpuidlab.base.parallel import rigs_at_once
 from cpuidlab.base.progress import say
 from cpuidlab.experiment.ask_kernel import probe
-from cpuidlab.judge import eras, prediction
+from cpuidlab.judge import prediction
 from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.kernels.host_spec import is_real, parse, split_hosts
 from cpuidlab.report.cell import Place
@@ -110,7 +111,7 @@ def plan(
     table = str(Path(table).expanduser().resolve()) if table else ""
     prediction.overrides(Path(table) if table else prediction.default_table(), required=bool(table))
     specs = all_hosts.expand(asked)
-    variants, left_out = _found(asked, specs, pagings, _eras(era, specs), table, accel=accel)
+    variants, left_out = _found(asked, specs, pagings, chosen_eras(era, specs), table, accel=accel)
     variants = tuple(replace(one, setup=may_reload(one.setup, reload_kvm)) for one in variants)
     return Plan(variants, cold, table, accel, left_out)
 
@@ -206,18 +207,6 @@ def _works(setup: AnySetup, cold: bool) -> Iterator[Work]:
     for profile in PROFILES.values():
         yield partial(guest_snapshot, setup, profile)
     yield partial(probe, setup)
-
-
-def _eras(text: str, specs: Sequence[str]) -> dict[str, str]:
-    """Return the era that each host is to be judged by; "" where the user named none."""
-    chosen = dict.fromkeys(specs, "")
-    for word in sorted(_words(text), key=lambda word: "=" in word):  # a host's own counts more than the one for all
-        spec, _, name = word.rpartition("=")
-        eras.era(name)
-        if spec and spec not in chosen:
-            raise UsageError(f"--era names the host '{spec}', which is not tested; hosts: {', '.join(specs)}")
-        chosen.update(dict.fromkeys([spec] if spec else specs, name))
-    return chosen
 
 
 def _words(text: str) -> tuple[str, ...]:
