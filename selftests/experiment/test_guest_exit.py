@@ -9,7 +9,7 @@ from cpuidlab.base.errors import ClosedError, LabError, LostVMError
 from cpuidlab.experiment import guest_exit
 from cpuidlab.experiment.observation import Fate
 from cpuidlab.experiment.rig_logs import LogReader
-from cpuidlab.kvm.hook import Where
+from cpuidlab.kvm.hook_answers import Where
 from cpuidlab.kvm.hook_log import HookEvent
 from fakerig import FakeRig, event
 

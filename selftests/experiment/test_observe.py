@@ -10,7 +10,7 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import Fate, GuestReport, Observation, Unseen, VcpuAnswer
 from cpuidlab.experiment.observe import Look, look_last, observed
 from cpuidlab.kvm.cpuid import with_field
-from cpuidlab.kvm.hook import Where
+from cpuidlab.kvm.hook_answers import Where
 from cpuidlab.kvm.warning import WARNING_LINES
 from fakerig import FakeRig, event, guest_on
 from models import EPYC

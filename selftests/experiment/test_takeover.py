@@ -10,7 +10,7 @@ from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.takeover import take_over
 from cpuidlab.kvm.changes import parse
 from cpuidlab.kvm.cpuid import Model
-from cpuidlab.kvm.hook import Where
+from cpuidlab.kvm.hook_answers import Where
 from cpuidlab.rig.guest_config import Profile
 from fakerig import FakeRig, guest_on
 from models import EPYC

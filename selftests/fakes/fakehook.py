@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.kvm.cpuid import Entry
-from cpuidlab.kvm.hook import Answer, Hook
+from cpuidlab.kvm.hook import Hook
+from cpuidlab.kvm.hook_answers import Answer
 from cpuidlab.kvm.hook_log import parse_log
 from cpuidlab.rig.images import HOOK, HOOK_FLAGS
 

@@ -14,7 +14,7 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.kvm.cpuid import Entry, Model
-from cpuidlab.kvm.hook import Answer, Row, State, Vcpu, Where
+from cpuidlab.kvm.hook_answers import Answer, Row, State, Vcpu, Where
 from cpuidlab.kvm.vcpu_state import Difference
 from cpuidlab.rig.console import PANIC
 from cpuidlab.rig.guest_config import NESTED, PROFILES, Profile

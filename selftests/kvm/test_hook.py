@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import GivenUpError, LabError
 from cpuidlab.kvm.cpuid import Entry
-from cpuidlab.kvm.hook import Answer, Hook, Where
+from cpuidlab.kvm.hook import Hook
+from cpuidlab.kvm.hook_answers import Answer, Where
 from cpuidlab.kvm.hook_log import HookEvent, parse_log, sets_by_qemu
 from fakehook import QEMUS_MODEL, Script, SocketStream, compiled, qemu
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from cpuidlab.base.errors import LabError
 from cpuidlab.kvm import state_rules
-from cpuidlab.kvm.hook import Answer, Hook
+from cpuidlab.kvm.hook import Hook
+from cpuidlab.kvm.hook_answers import Answer
 from cpuidlab.kvm.state_fields import fields_at, table
 from cpuidlab.kvm.state_rules import not_of_a_change, without_what_moves
 from cpuidlab.kvm.vcpu_state import Difference, parse, state_text

@@ -14,7 +14,7 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError
 from cpuidlab.kvm import uapi
 from cpuidlab.kvm.cpuid import Model
-from cpuidlab.kvm.hook import Stream
+from cpuidlab.kvm.hook_connection import Stream
 
 ACCEPTED = "accepted"
 RESET_PAGE, RESET_OFFSET = 0xFFFFF000, 0xFF0  # where a vCPU begins: the page of its first instruction

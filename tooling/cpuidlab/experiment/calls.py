@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cpuidlab.base.errors import LabError
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.observation import VcpuAnswer
-from cpuidlab.kvm.hook import Call, Row
+from cpuidlab.kvm.hook_answers import Call, Row
 
 ROW_SECONDS = 2.0  # a row ends then, with the call that is being made
 # Such as ten thousand calls: on 7.3 a busy machine took more than 2 s for those that are accepted before the first run.

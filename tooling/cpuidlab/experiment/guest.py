@@ -12,7 +12,7 @@ from cpuidlab.experiment.state_watch import StateWatch
 from cpuidlab.experiment.sweep import Sweep
 from cpuidlab.kvm.changes import NO_CHANGE, Change, parse
 from cpuidlab.kvm.cpuid import Model, get_field
-from cpuidlab.kvm.hook import Answer, Call
+from cpuidlab.kvm.hook_answers import Answer, Call
 from cpuidlab.rig.rig import TELL_SECONDS, GuestMark, Rig
 from cpuidlab.rig.ssh import Program
 

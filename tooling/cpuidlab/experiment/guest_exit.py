@@ -9,7 +9,7 @@ from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import ClosedError, LabError, LostVMError
 from cpuidlab.experiment.observation import Fate
 from cpuidlab.experiment.rig_logs import LogReader, RigLogs
-from cpuidlab.kvm.hook import Where
+from cpuidlab.kvm.hook_answers import Where
 from cpuidlab.kvm.hook_log import HookEvent
 from cpuidlab.rig.rig import Rig
 

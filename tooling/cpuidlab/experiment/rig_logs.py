@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cpuidlab.kvm import hook_log, kmsg
-from cpuidlab.kvm.hook import Answer
+from cpuidlab.kvm.hook_answers import Answer
 from cpuidlab.kvm.hook_log import HookEvent, parse_log
 from cpuidlab.kvm.kmsg import Record
 from cpuidlab.rig.rig import Rig

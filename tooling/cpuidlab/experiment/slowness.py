@@ -10,7 +10,7 @@ from statistics import median
 from cpuidlab.experiment.calls import Calls
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.note import Note
-from cpuidlab.kvm.hook import Row
+from cpuidlab.kvm.hook_answers import Row
 
 CALLS = 500  # in a row
 ROUNDS = 5

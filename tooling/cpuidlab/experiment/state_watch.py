@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cpuidlab.experiment.observation import ACCEPTED, REPLUG, SWEEP, Touched
-from cpuidlab.kvm.hook import Answer, Call, Hook, State
+from cpuidlab.kvm.hook import Hook
+from cpuidlab.kvm.hook_answers import Answer, Call, State
 from cpuidlab.kvm.state_rules import without_what_moves
 from cpuidlab.kvm.vcpu_state import Difference
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cpuidlab.base.errors import LabError
 from cpuidlab.kvm import vcpu_state
-from cpuidlab.kvm.hook import Answer
+from cpuidlab.kvm.hook_answers import Answer
 
 _EVENT = re.compile(r"(\d+\.\d{9}) ([a-z_0-9]+)((?: [a-z]+=[^ =]+)+)")
 _TEXTS = ("by", "what")  # all other values are numbers
