@@ -118,8 +118,8 @@ def test_memory_that_grows_without_any_call_says_nothing_of_calls() -> None:
     [
         ({"slab": 1700}, "Slab"),
         ({"vmalloc": 1200}, "VmallocUsed"),
-        ({"free": 65_000}, "nobody's"),
-        ({"cached": 35_000}, "nobody's"),  # lost, and as much was taken from the caches
+        ({"free": 65_000}, "unaccounted"),
+        ({"cached": 35_000}, "unaccounted"),  # lost, and as much was taken from the caches
         ({"objects": 5_300}, "objects kmalloc-8"),
     ],
 )
@@ -141,7 +141,7 @@ def test_each_figure_can_tell_of_a_loss(after: dict[str, int], name: str) -> Non
 def test_pages_that_belong_to_somebody_are_not_lost(after: dict[str, int]) -> None:
     before = parse(told())
     moved = parse(told(**after)).growth_since(before)
-    assert moved["nobody's"] == 0
+    assert moved["unaccounted"] == 0
     assert lost_in_most_rounds([moved], [moved, moved, moved]) == {}
 
 

@@ -1,8 +1,8 @@
 """How much memory a host's kernel uses, and whether it is more after many calls.
 
-Pages are counted that /proc/meminfo gives to nobody: neither free, nor in the page cache, nor a process's, nor slabs.
-Free memory alone does not tell of a loss. Where it becomes scarce the kernel takes pages from its caches, and as many
-are free as before; and khugepaged makes huge pages of a guest's memory, of 4096 pages at a time (16 MiB).
+Pages are counted that /proc/meminfo does not account for: neither free, nor in the page cache, nor a process's, nor
+slabs. Free memory alone does not tell of a loss. Where it becomes scarce the kernel takes pages from its caches, and as
+many are free as before; and khugepaged makes huge pages of a guest's memory, of 4096 pages at a time (16 MiB).
 
 Measured on nested hosts of 5.10 and 6.1, beside other load: over ten thousand calls that lose nothing slabs grew by at
 most 24 KiB, a cache by fewer than 60 objects, and vmalloc by nothing. A model that is lost has about 1200 bytes: ten
@@ -24,7 +24,12 @@ ROUNDS = 3
 _READ = "cat /proc/meminfo; cat /proc/slabinfo 2>/dev/null || true"  # only root may read the second
 # What a row of calls must add to a figure to be a loss, in objects of one cache and in KiB: an object for every other
 # call, however small, 64 bytes a call where objects cannot be counted, and half a page.
-_LEAST = {"objects": CALLS // 2, "Slab": CALLS * 64 // 1024, "VmallocUsed": CALLS * 64 // 1024, "nobody's": CALLS * 2}
+_LEAST = {
+    "objects": CALLS // 2,
+    "Slab": CALLS * 64 // 1024,
+    "VmallocUsed": CALLS * 64 // 1024,
+    "unaccounted": CALLS * 2,
+}
 # the figures of pages of which it is known whose they are
 _GIVEN = ("MemFree", "Buffers", "Cached", "SwapCached", "AnonPages", "Slab")
 _NEEDED = {"MemTotal", "VmallocUsed", *_GIVEN}
@@ -38,14 +43,14 @@ class HostMemory:
     objects: dict[str, int]
 
     @property
-    def nobodys(self) -> int:
-        """The KiB that are given to nobody: the kernel's own pages, and what is lost."""
+    def unaccounted(self) -> int:
+        """The KiB that /proc/meminfo does not account for: the kernel's own pages, and what is lost."""
         return self.kib["MemTotal"] - sum(self.kib[name] for name in _GIVEN)
 
     def growth_since(self, before: "HostMemory") -> dict[str, int]:
         """Return by how much each figure of `_LEAST` has grown, and each cache's objects as `objects NAME`."""
         grown = {name: self.kib[name] - before.kib[name] for name in ("Slab", "VmallocUsed")}
-        grown["nobody's"] = self.nobodys - before.nobodys
+        grown["unaccounted"] = self.unaccounted - before.unaccounted
         return grown | {f"objects {name}": count - before.objects.get(name, 0) for name, count in self.objects.items()}
 
 
