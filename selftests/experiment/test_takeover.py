@@ -5,9 +5,14 @@ from typing import Any
 import pytest
 from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError
 from cpuidlab.experiment import takeover
+from cpuidlab.experiment.facts import GuestState, facts_of
 from cpuidlab.experiment.guest import Course
 from cpuidlab.experiment.note import Note
+from cpuidlab.experiment.observe import observed
 from cpuidlab.experiment.takeover import take_over
+from cpuidlab.judge.discrepancies import Discrepancies, compare
+from cpuidlab.judge.eras import era
+from cpuidlab.judge.expectations import taken_over_without_registers
 from cpuidlab.kvm.changes import parse
 from cpuidlab.kvm.cpuid import Model
 from cpuidlab.kvm.hook_answers import Where
@@ -15,6 +20,7 @@ from cpuidlab.rig.guest_config import Profile
 from fakerig import FakeRig, guest_on
 from models import EPYC
 
+ENDED = LostVMError("the guest's QEMU ended at once: phys-bits too low")
 IDLE, RESET = Where(0xFFFFFFFF81000000, 0, runs=False), Where(0xFFF0, 0, runs=True)
 
 
@@ -23,7 +29,7 @@ class Qemus:
 
     def __init__(self, rig: FakeRig, model: Model = EPYC, dies: Exception | None = None) -> None:
         self.rig, self.model, self.dies = rig, model, dies
-        self.sets = True
+        self.sets, self.refuses_sregs = True, False
         self.loaded: list[Profile] = []
 
     def save(self, _: object, file: str) -> None:
@@ -37,6 +43,8 @@ class Qemus:
         self.loaded.append(profile)
         for vcpu in self.rig.hook.models if self.sets else ():
             self.rig.hook.answered(vcpu, self.model, self.rig.hook.errno, by="qemu")
+        if self.refuses_sregs:
+            self.rig.hook.events.append("1.500000000 sregs_refused vcpu=1 errno=22\n")
         if self.dies:
             raise self.dies
 
@@ -77,10 +85,28 @@ def test_another_qemu_has_the_changed_model(
 
 def test_a_guest_whose_registers_are_refused_is_not_let_run(monkeypatch: pytest.MonkeyPatch, rig: FakeRig) -> None:
     rig.hook.looks = {1: [IDLE, RESET]}
-    qemus(monkeypatch, rig)
+    qemus(monkeypatch, rig).refuses_sregs = True
     guest = guest_on(rig)
     take_over(guest)
     assert guest.notes == [Note.REGISTERS_REFUSED] and guest.course is Course.STAYS_STOPPED
+
+
+def test_a_qemu_that_ends_of_refused_registers_tells_the_same(monkeypatch: pytest.MonkeyPatch, rig: FakeRig) -> None:
+    qemus(monkeypatch, rig, dies=ENDED).refuses_sregs = True
+    guest = guest_on(rig)
+    take_over(guest)
+    rig.end_qemu(1, "Putting registers after init: Failed to set special registers: Invalid argument")
+    observation = observed(guest)
+    assert compare(taken_over_without_registers(era("silent")), observation) == Discrepancies()
+    assert facts_of(observation).guest is GuestState.UNSEEN and facts_of(observation).notes == (Note.REGISTERS_REFUSED,)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_registers_and_log_that_do_not_agree(monkeypatch: pytest.MonkeyPatch, rig: FakeRig, refused: bool) -> None:
+    rig.hook.looks = {1: [IDLE, IDLE if refused else RESET]}
+    qemus(monkeypatch, rig).refuses_sregs = refused
+    with pytest.raises(LabError, match=f"by the hook's log KVM {'' if refused else 'never '}refused the registers"):
+        take_over(guest_on(rig))
 
 
 def test_a_model_that_differs_in_more_is_the_labs_failure(monkeypatch: pytest.MonkeyPatch, rig: FakeRig) -> None:
@@ -92,9 +118,6 @@ def test_a_model_that_differs_in_more_is_the_labs_failure(monkeypatch: pytest.Mo
 def test_a_runtime_bit_may_differ(monkeypatch: pytest.MonkeyPatch, rig: FakeRig) -> None:
     qemus(monkeypatch, rig, model=parse("0x1.ecx^0x8000000").apply(EPYC))  # OSXSAVE
     take_over(guest_on(rig))
-
-
-ENDED = LostVMError("the guest's QEMU ended at once: phys-bits too low")
 
 
 def test_where_kvm_refuses_the_model_the_judge_hears_it(monkeypatch: pytest.MonkeyPatch, rig: FakeRig) -> None:

@@ -6,6 +6,7 @@
  * FAKEKVM_TORN=1: that refuses an ECX with bit 31 too, but puts 9 there. FAKEKVM_STICKY=1: the second model is the last.
  * FAKEKVM_FORGETS=7: a changed model is EINVAL once the vCPU has run, but for each seventh call. FAKEKVM_SLOW_US=20: each
  * set takes so many microseconds.
+ * FAKEKVM_NO_SREGS=1: it takes no segments.
  * FAKEKVM_NO_L2=1: it takes no nested state; with one that it took, a changed model is EINVAL.
  * FAKEKVM_TOUCHES=dr7|xmm1|msr|lost|sibling: each set also clears DR7, the upper half of XMM1, or an MSR, makes the MSR
  * unreadable, or clears DR7 of all other vCPUs. FAKEKVM_LACKS=xcrs: KVM_GET_XCRS fails.
@@ -251,6 +252,8 @@ static int vcpu_ioctl(struct fake *fake, unsigned int call, void *arg)
 	case KVM_GET_MSRS:
 		return get_msrs(fake, arg);
 	case KVM_SET_SREGS:
+		if (getenv("FAKEKVM_NO_SREGS"))
+			return fail(EINVAL);
 		fake->efer = ((struct kvm_sregs *)arg)->efer;
 		return 0;
 	case KVM_SET_NESTED_STATE:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * What QEMU does with KVM, as far as the hook sees it. Commands come on standard input, one line each:
- * vm | create ID | set ID NENT | close ID | start ID | stop ID | exit ID REASON | mp ID STATE | preload
+ * vm | create ID | set ID NENT | close ID | start ID | stop ID | exit ID REASON | mp ID STATE | sregs ID |
+ * preload
  * Each is answered with "RET ERRNO", `preload` with "1 0" where programs that it starts would have the hook as well.
  * Entry i of the model that `set` sets has function i and EAX 100 + i.
  * quit, or the end of the input, ends it as exit() of glibc 2.41 does: it takes the lock of every stream.
@@ -87,6 +88,7 @@ static int start(struct cpu *cpu)
 static int obey(const char *verb, unsigned long id, unsigned long number)
 {
 	struct cpu *cpu = &cpus[id % MAX_VCPUS];
+	struct kvm_sregs sregs = { .efer = 0 };
 
 	if (!strcmp(verb, "vm"))
 		return ioctl(0, KVM_CREATE_VM, 0);
@@ -100,6 +102,8 @@ static int obey(const char *verb, unsigned long id, unsigned long number)
 		return ioctl(cpu->fd, FAKE_EXIT, number);
 	if (!strcmp(verb, "mp"))
 		return ioctl(cpu->fd, FAKE_MP_STATE, number);
+	if (!strcmp(verb, "sregs"))
+		return ioctl(cpu->fd, KVM_SET_SREGS, &sregs);
 	if (!strcmp(verb, "stop"))
 		return stop(cpu);
 	if (!strcmp(verb, "start"))

@@ -251,6 +251,9 @@ class FakeRig:
 
     log_refused = no_linux = ""
 
+    def seen(self, name: str) -> dict[str, Any] | None:
+        return self.qmp.seen(name)
+
     def open_barevm(self) -> FakeBareVm:
         return self.bare
 

@@ -64,6 +64,14 @@ def test_refusals_are_data(built: Path, tmp_path: Path) -> None:
         assert Answer(-1, 9999).word == "errno 9999"
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_log_tells_of_registers_that_kvm_refuses(built: Path, tmp_path: Path, refused: bool) -> None:
+    with qemu(built, tmp_path, **{"FAKEKVM_NO_SREGS": "1"} if refused else {}) as fake:
+        fake.do("create 3")
+        assert fake.do("sregs 3") == (EINVAL if refused else ACCEPTED)
+        assert fake.events() == ["create  3", *(["sregs_refused  3"] if refused else [])]
+
+
 def test_the_same_call_many_times_in_a_row(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path, FAKEKVM_FORBID="1") as fake:
         fake.do("create 0")

@@ -15,6 +15,7 @@
  *   12.345678901 shutdown vcpu=0                                   KVM_RUN returned with a triple fault; likewise
  *                                                                  fail_entry and internal_error
  *   12.345678901 run_failed vcpu=0 errno=14                        KVM_RUN failed; EINTR and EAGAIN are not logged
+ *   12.345678901 sregs_refused vcpu=0 errno=22                     KVM did not take the registers that QEMU set
  *   12.345678901 failed what=mmap errno=12                         the hook itself could not do something
  *   12.345678901 l2 vcpu=0 errno=0                                 nested state was loaded, or was refused
  *   12.345678901 state what=d,1,msr,174,10,0                       what QEMU's set on a vCPU that has run did to its state:
@@ -276,6 +277,8 @@ static void watch_call(int fd, unsigned int call, void *arg, int ret, int err)
 	} else if (is_set(call) && (vcpu = vcpu_by_fd(fd))) {
 		req.nent = ((struct kvm_cpuid2 *)arg)->nent;	/* struct kvm_cpuid begins with the same field */
 		note_set(vcpu, true, &req);
+	} else if ((call == KVM_SET_SREGS || call == KVM_SET_SREGS2) && ret < 0 && (vcpu = vcpu_by_fd(fd))) {
+		note("sregs_refused vcpu=%lu errno=%d", vcpu->id, err);
 	}
 }
 

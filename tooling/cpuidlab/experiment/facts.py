@@ -13,7 +13,7 @@ MOST_TOUCHED = 8  # calls that changed the state of the vCPUs, and differences o
 class GuestState(StrEnum):
     """What became of the guest at the end of a test."""
 
-    UNSEEN = "unseen"  # it was not to run, or nobody looked
+    UNSEEN = "unseen"  # it was not to run, it had no registers to run with, or nobody looked
     STABLE = "stable"
     UNSTABLE = "unstable"
     DIED = "died"
@@ -75,6 +75,8 @@ def facts_of(observation: Observation) -> Facts:
 
 
 def _guest_state(observation: Observation) -> GuestState:
+    if Note.REGISTERS_REFUSED in observation.notes:  # whether QEMU ends by itself then depends on its version alone
+        return GuestState.UNSEEN
     if not observation.fate.alive:
         return GuestState.DIED
     if observation.guest is None:

@@ -57,7 +57,7 @@ def of_dead(rig: Rig, logs: LogReader) -> Fate:
     Raises LabError where QEMU's exit code and its SHUTDOWN event do not confirm each other.
     """
     end = rig.wait("QEMU's exit code", lambda: _logs_with_exit(logs))
-    shutdown = rig.qmp.seen("SHUTDOWN")
+    shutdown = rig.seen("SHUTDOWN")
     if (shutdown is None) == (int(end.qemu_exit) == 0):
         told = "no shutdown of its guest" if shutdown is None else "a shutdown of its guest"
         raise LabError(f"QEMU told of {told}, and exited with {end.qemu_exit.strip()}: {last_line(end.qemu_stderr)}")

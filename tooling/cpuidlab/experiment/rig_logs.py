@@ -49,6 +49,11 @@ class RigLogs:
         return tuple(hook_log.sets_by_qemu(self.hook))
 
     @property
+    def sregs_refused(self) -> bool:
+        """Whether KVM has refused a KVM_SET_SREGS or KVM_SET_SREGS2 of QEMU's since the mark."""
+        return any(event.kind == "sregs_refused" for event in self.hook)
+
+    @property
     def sweeps(self) -> tuple[HookEvent, ...]:
         """Every sweep since the mark: one event tells of all its calls."""
         return tuple(event for event in self.hook if event.kind == "sweep")

@@ -15,8 +15,10 @@ def take_over(guest: Guest, change: str = "") -> None:
     """Save the guest, end its QEMU, and let another QEMU load the state into new vCPUs with this change of their CPUID.
 
     What the new QEMU sets counts as answers. Note whether the vCPUs have the saved registers; a guest without them is
-    left stopped. The VM is stopped before and after. Raises UnsupportedError where this QEMU makes no such vCPUs,
-    LabError where the state cannot be saved and where QEMU makes vCPUs that differ in something else too.
+    left stopped, or its QEMU has ended: 7.2 goes on without a word, 10.0 ends (do_kvm_cpu_synchronize_post_init). The
+    VM is stopped before and after. Raises UnsupportedError where this QEMU makes no such vCPUs, LabError where the
+    state cannot be saved, where QEMU makes vCPUs that differ in something else too, and where the registers and the
+    hook's log do not agree.
     """
     rig = guest.rig
     if rig.profile is None:
@@ -30,6 +32,9 @@ def take_over(guest: Guest, change: str = "") -> None:
         return
     loaded = {vcpu: rig.hook.where(vcpu) for vcpu in guest.vcpus}
     guest.write_down(f"saved at {saved}", f"loaded at {loaded}")
+    if (loaded != saved) != guest.logs.last.sregs_refused:
+        refused = "refused" if guest.logs.last.sregs_refused else "never refused"
+        raise LabError(f"by the hook's log KVM {refused} the registers; saved at {saved}, loaded at {loaded}")
     if loaded == saved:
         guest.note(Note.REGISTERS_TAKEN)
     else:
@@ -41,7 +46,7 @@ def take_over(guest: Guest, change: str = "") -> None:
 
 
 def _load(guest: Guest, profile: Profile, file: str) -> bool:
-    """Load the state into vCPUs of that profile; False where KVM refuses their CPUID, and QEMU ends."""
+    """Load the state into vCPUs of that profile; False where QEMU ends, as KVM refuses their CPUID or registers."""
     guest.restarted |= set(guest.vcpus)
     earlier = len(guest.answers)
     try:
@@ -52,7 +57,10 @@ def _load(guest: Guest, profile: Profile, file: str) -> bool:
         answers = {answer.answer for answer in guest.answers[earlier:]}
         if not answers:
             raise UnsupportedError(f"QEMU makes no vCPUs of the model {profile.cpu}: {error}") from error
-        if answers == {ACCEPTED}:
+        if guest.logs.last.sregs_refused:
+            guest.note(Note.REGISTERS_REFUSED)
+            guest.leave_stopped()
+        elif answers == {ACCEPTED}:
             raise
         return False
     guest.take_answers_to_qemu()

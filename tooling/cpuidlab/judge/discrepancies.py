@@ -185,9 +185,11 @@ def _guest(expectation: Expectation, observation: Observation) -> _Found:
 
 def _end_that_nobody_confirms(observation: Observation) -> _Found:
     """A guest that may die ends with QEMU's exit code 0, or hangs; any other exit code is a failure of QEMU, unless KVM
-    had refused a CPUID: QEMU then ends by itself."""
+    had refused a CPUID or registers: QEMU then ends by itself."""
     fate = observation.fate
-    if fate.exit_code and all(answer.answer == ACCEPTED for answer in observation.answers):
+    refused = any(answer.answer != ACCEPTED for answer in observation.answers)
+    refused = refused or Note.REGISTERS_REFUSED in observation.notes
+    if fate.exit_code and not refused:
         yield _Unseen(f"QEMU failed with exit code {fate.exit_code}, which says nothing of its guest: {fate.how}")
 
 

@@ -90,7 +90,7 @@ def _names(kind: type[Touched]) -> list[str]:
 
 def _one_of(raw: object, known: tuple[str, ...], key: str) -> str:
     if not isinstance(raw, str) or raw not in known:
-        raise ValueError(f"'{key}' has an unknown value; known: {', '.join(known)}")
+        raise ValueError(f"'{key}' has an unknown value: {ascii(raw)[:40]}")
     return raw
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
@@ -196,6 +196,10 @@ class Rig(ABC):
     def panic(self) -> str | None:
         """Return the line of the guest's console that tells of a panic; None where none is known of."""
         return guest_panic(self.host, self.layout.console, self.deadline)
+
+    def seen(self, event: str) -> dict[str, Any] | None:
+        """Return the first event of QMP of that name; None where there was none, or QEMU ended before QMP was up."""
+        return self._qmp.seen(event) if self._qmp else None
 
     def stop(self) -> None:
         """Stop the guest: no vCPU runs, so other threads may make their ioctls."""
