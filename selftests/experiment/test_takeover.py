@@ -83,6 +83,14 @@ def test_another_qemu_has_the_changed_model(
     assert guest.notes == [Note.REGISTERS_TAKEN] and guest.course is Course.RUNS_ON
 
 
+def test_a_qemu_that_lowers_guest_physaddr_size_too(monkeypatch: pytest.MonkeyPatch, rig: FakeRig) -> None:
+    rig.hook.models = dict.fromkeys(rig.hook.models, parse("guest_maxphyaddr=40").apply(EPYC))
+    fake = qemus(monkeypatch, rig, model=parse("maxphyaddr=36,guest_maxphyaddr=36").apply(EPYC))
+    guest = guest_on(rig)
+    take_over(guest, "maxphyaddr=36")
+    assert fake.loaded[0].cpu.endswith(",phys-bits=36") and guest.models() == guest.asked
+
+
 def test_a_guest_whose_registers_are_refused_is_not_let_run(monkeypatch: pytest.MonkeyPatch, rig: FakeRig) -> None:
     rig.hook.looks = {1: [IDLE, RESET]}
     qemus(monkeypatch, rig).refuses_sregs = True

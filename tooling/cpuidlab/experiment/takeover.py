@@ -5,6 +5,7 @@ from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED
 from cpuidlab.kvm.changes import without_runtime_bits
+from cpuidlab.kvm.cpuid import get_field
 from cpuidlab.rig import guest_state
 from cpuidlab.rig.guest_config import Profile
 
@@ -23,7 +24,7 @@ def take_over(guest: Guest, change: str = "") -> None:
     rig = guest.rig
     if rig.profile is None:
         raise LabError("nobody knows with which CPU model this guest was started")
-    guest.models_with(change, guest.vcpus)
+    guest.models_with(_as_qemu_does(guest, change), guest.vcpus)
     saved = {vcpu: rig.hook.where(vcpu) for vcpu in guest.vcpus}
     file = f"{rig.layout.folder}/guest.state"
     guest_state.save(rig, file)
@@ -65,6 +66,14 @@ def _load(guest: Guest, profile: Profile, file: str) -> bool:
         return False
     guest.take_answers_to_qemu()
     return True
+
+
+def _as_qemu_does(guest: Guest, change: str) -> str:
+    """Return the change with what QEMU adds: from 9.1 on, GuestPhysAddrSize is at most MAXPHYADDR (with NPT)."""
+    name, _, value = change.partition("=")
+    if name == "maxphyaddr" and get_field(guest.before[guest.vcpus[0]], "guest_maxphyaddr"):
+        return f"{change},guest_maxphyaddr={value}"
+    return change
 
 
 def _qemu_words(change: str) -> str:
