@@ -254,6 +254,10 @@ class FakeRig:
     def seen(self, name: str) -> dict[str, Any] | None:
         return self.qmp.seen(name)
 
+    @property
+    def qmp_transcript(self) -> list[str]:
+        return self.qmp.transcript
+
     def open_barevm(self) -> FakeBareVm:
         return self.bare
 

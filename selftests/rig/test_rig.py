@@ -38,6 +38,13 @@ def test_a_connection_is_opened_when_it_is_needed_and_only_once(lab: FakeLab) ->
     rig.close()
 
 
+def test_what_went_over_a_qmp_that_never_was_up(lab: FakeLab) -> None:
+    with NestedRig.start(lab.setup, soon()) as rig:
+        assert (rig.seen("SHUTDOWN"), list(rig.qmp_transcript)) == (None, [])
+        rig.qmp.execute("query-status", soon())
+        assert rig.qmp_transcript
+
+
 def test_after_hanging_up_each_connection_is_a_new_one(lab: FakeLab) -> None:
     with NestedRig.start(lab.setup, soon()) as rig:
         before = (rig.host, rig.guest, rig.qmp, rig.hook)

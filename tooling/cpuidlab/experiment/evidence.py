@@ -19,7 +19,7 @@ def files(guest: Guest, look: Look) -> dict[str, str]:
         "qemu-stderr.txt": logs.qemu_stderr,
         "readings.txt": "".join(f"{line}\n" for line in guest.readings),
         "hook-log.txt": logs.files["hook-log"],
-        "qmp.txt": "".join(f"{line}\n" for line in guest.rig.qmp.transcript),
+        "qmp.txt": "".join(f"{line}\n" for line in guest.rig.qmp_transcript),
         "models-before.txt": _models(guest.before),
         "models-after.txt": _models(look.after),
         "models-diff.txt": _differences(guest.before, look.after),

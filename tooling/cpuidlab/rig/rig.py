@@ -197,6 +197,11 @@ class Rig(ABC):
         """Return the line of the guest's console that tells of a panic; None where none is known of."""
         return guest_panic(self.host, self.layout.console, self.deadline)
 
+    @property
+    def qmp_transcript(self) -> Sequence[str]:
+        """All that went over QMP; empty where QEMU ended before QMP was up."""
+        return self._qmp.transcript if self._qmp else ()
+
     def seen(self, event: str) -> dict[str, Any] | None:
         """Return the first event of QMP of that name; None where there was none, or QEMU ended before QMP was up."""
         return self._qmp.seen(event) if self._qmp else None
