@@ -3,9 +3,13 @@
 from cpuidlab.testing import (
     Guest,
     PromiseTest,
+    bring_up,
     identical_while_pending,
     note_osxsave,
     promise,
+    replug,
+    replug_offline,
+    replugged_while_pending,
     set_osxsave,
     system_reset,
 )
@@ -23,3 +27,21 @@ class FalseRefusal(PromiseTest):
         system_reset(guest)
         guest.set_cpuid()
         note_osxsave(guest)
+
+
+class ByHotplug(PromiseTest):
+    """The same defect as a VMM meets it: QEMU alone calls KVM, when it uses the vCPU again that it has unplugged."""
+
+    route = "replug"
+
+    @promise(replugged_while_pending)
+    def test_after_replug(self, guest: Guest) -> None:
+        """A CPU whose CR4.OSXSAVE is set goes offline, is unplugged and plugged in again, as is usual. QEMU resets its
+        registers then, which clears CR4.OSXSAVE. The guest does not bring it up, and it is unplugged and plugged in
+        once more: accepted as ever, and the guest can bring it up (e2b43fb25243). Since 93da6af3ae56 and until then KVM
+        refuses it; QEMU ends then, and takes the guest with it."""
+        set_osxsave(guest, cpu=1)
+        if replug_offline(guest, vcpu=1):
+            vcpu = replug(guest, vcpu=1)
+            if vcpu is not None:
+                bring_up(guest, cpu=vcpu)

@@ -1,14 +1,12 @@
 """What is done to a guest beside setting its CPUID, on a rig that only writes down what is asked of it."""
 
 import socket
-from functools import partial
 
 import pytest
 from cpuidlab.base.errors import LabError, LostVMError, UnknownCommandError, UnsupportedError
 from cpuidlab.experiment import guest_ops, page_probe
 from cpuidlab.experiment.guest import Course
 from cpuidlab.experiment.note import Note
-from cpuidlab.experiment.observation import VcpuAnswer
 from cpuidlab.experiment.page_probe import LastingReader, Page, PageReaders
 from cpuidlab.kvm.cpuid import with_field
 from fakerig import FakeRig, event, guest_on
@@ -73,6 +71,12 @@ def test_osxsave_is_set_by_the_guest_and_is_in_the_models_from_before() -> None:
     assert guest.before == guest.asked == rig.hook.models
 
 
+def test_osxsave_can_be_set_on_one_cpu() -> None:
+    rig = FakeRig()
+    guest_ops.set_osxsave(guest_on(rig), cpu=1)
+    assert "echo osxsave 1 >/proc/cpuidprobe" in rig.log[1]
+
+
 def test_a_guest_arms_a_breakpoint_and_a_stopped_vm_gets_an_nmi() -> None:
     rig = FakeRig()
     guest = guest_on(rig)
@@ -115,81 +119,6 @@ def test_only_the_first_vcpu_runs() -> None:
     rig.hook.has_run[1] = True
     with pytest.raises(LabError, match="the firmware has woken the other vCPUs"):
         guest_ops.run_first_vcpu_only(guest)
-
-
-@pytest.mark.parametrize("online", ["", BROKEN])
-def test_a_cpu_that_is_brought_up_or_is_not(online: str | Exception) -> None:
-    rig = FakeRig()
-    rig.guest.answers |= {"echo there": "there\n", "= 1 ]": online}
-    guest_ops.bring_up(guest_on(rig), 2)
-    assert rig.log[0] == "resume"
-    assert "echo 1 >/sys/devices/system/cpu/cpu2/online" in rig.log[-1]
-
-
-def test_a_cpu_that_the_guest_never_sees() -> None:
-    with pytest.raises(LabError, match="in vain for the guest to see CPU 2"):
-        guest_ops.bring_up(guest_on(FakeRig(seconds=0.05)), 2)
-
-
-def test_a_hot_add_takes_the_first_free_socket() -> None:
-    rig = FakeRig()
-    guest = guest_on(rig)
-    assert guest_ops.hot_add(guest, pdpe1gb=False) == 2
-    command, words = rig.qmp.sent[-1]
-    assert command == "device_add"
-    assert words == {
-        "driver": "host-x86_64-cpu", "id": "plugged", "socket-id": 0, "core-id": 2, "thread-id": 0,
-        "host-phys-bits": True, "pdpe1gb": False,
-    }  # fmt: skip
-    assert (guest.vcpus, guest.answers) == ((0, 1, 2), [VcpuAnswer(2, "accepted")])
-    assert guest.before[2] == guest.asked[2] == rig.hook.models[2]
-
-
-def test_a_replug_takes_the_vcpu_asked_for() -> None:
-    rig = FakeRig()
-    guest = guest_on(rig)
-    assert guest_ops.replug(guest, 1, pdpe1gb=False) == 1
-    assert rig.log == ["query-hotpluggable-cpus", "resume", "device_del", "device_add", "stop"]
-    assert rig.qmp.sent[1] == ("device_del", {"id": "/machine/unattached/device[1]"})
-    assert rig.qmp.sent[2][1]["core-id"] == 1
-    assert (guest.vcpus, guest.answers) == ((0, 1), [VcpuAnswer(1, "accepted")])
-
-
-def test_a_plug_that_kills_qemu_is_no_lab_failure() -> None:
-    for plug in (partial(guest_ops.replug, vcpu=1), guest_ops.hot_add):
-        rig = FakeRig()
-        guest = guest_on(rig)
-        rig.qmp.dies_at = "device_add"
-        rig.hook.answered(1, EPYC, 22, by="qemu")
-        assert plug(guest) is None
-        assert guest.answers == [VcpuAnswer(1, "EINVAL")]
-
-
-def test_a_replug_under_which_the_host_is_lost() -> None:
-    rig = FakeRig()
-    guest = guest_on(rig)
-    rig.qmp.dies_at = "device_add"
-
-    def lost() -> None:
-        raise LostVMError("the host is gone")
-
-    rig.machine.watch = lost
-    with pytest.raises(LostVMError, match="the host is gone"):
-        guest_ops.replug(guest, 1)
-
-
-def test_a_guest_that_does_not_let_its_cpu_go() -> None:
-    rig = FakeRig(seconds=0.05)
-    rig.qmp.silent = True
-    with pytest.raises(LabError, match="DEVICE_DELETED"):
-        guest_ops.replug(guest_on(rig), 1)
-
-
-def test_a_refused_replug_is_a_lab_failure() -> None:
-    rig = FakeRig()
-    rig.qmp.refuses = "device_add"
-    with pytest.raises(LabError, match="was refused"):
-        guest_ops.replug(guest_on(rig), 1)
 
 
 @pytest.mark.parametrize(

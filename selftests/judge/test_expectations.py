@@ -68,6 +68,16 @@ def test_identical_while_pending() -> None:
     assert promised(expectations.identical_while_pending) == expected
 
 
+def test_replugged_while_pending() -> None:
+    accepted, warned = Expectation(YES, model="asked"), Expectation(YES, warns=True, model="asked")
+    refused = Expectation(NO, model="asked")
+    expected = {
+        **per_era(accepted, warned, refused, accepted),
+        "false-refusal": Expectation((YES, NO), guest=None, defect=True),
+    }
+    assert promised(expectations.replugged_while_pending) == expected
+
+
 TAKEN, WARNED = Expectation(YES, model="asked"), Expectation(YES, warns=True, model="asked")
 REFUSED = Expectation(NO, model="before")
 

@@ -11,12 +11,9 @@ from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.calls import Calls
 from cpuidlab.experiment.guest import Guest
 from cpuidlab.experiment.guest_ops import (
-    bring_up,
     guest_reboot,
-    hot_add,
     note_osxsave,
     put_online,
-    replug,
     run_first_vcpu_only,
     send_init,
     send_nmi,
@@ -24,6 +21,7 @@ from cpuidlab.experiment.guest_ops import (
     set_osxsave,
     system_reset,
 )
+from cpuidlab.experiment.hotplug import bring_up, hot_add, replug, replug_offline
 from cpuidlab.experiment.load import Load
 from cpuidlab.experiment.memory import note_memory
 from cpuidlab.experiment.note import Note
@@ -68,6 +66,7 @@ from cpuidlab.judge.expectations import (
     no_fault_released,
     noting,
     other_flags,
+    replugged_while_pending,
     replugged_with_other_features,
     taken_over,
     taken_over_at_own_risk,
@@ -141,6 +140,8 @@ __all__ = [
     "put_online",
     "pv_unhalt",
     "replug",
+    "replug_offline",
+    "replugged_while_pending",
     "replugged_with_other_features",
     "run_first_vcpu_only",
     "send_init",

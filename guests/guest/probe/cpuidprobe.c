@@ -13,7 +13,8 @@
  *						0x100 in the two upper levels, Intel ignores that bit.
  *   read			ok value=0x...		eight bytes at the page's start, or the module's word ("ram")
  *				fault error_code=0x...	the read caused a page fault; 0x9: present, reserved bit
- *   osxsave			(no answer)		set CR4.OSXSAVE on every CPU; a kernel without XSAVE leaves the bit clear
+ *   osxsave [CPU]		(no answer)		set CR4.OSXSAVE on every CPU, or on one; a kernel without XSAVE leaves
+ *						the bit clear
  *   breakpoint			(no answer)		set DR0 on every CPU to the module's word, and leave it disabled
  *   init APIC-ID		(no answer)		send INIT without SIPI to that CPU, which must be offline
  *   touch			ok touched		read as the kernel reads its own memory: a fault is an oops, and ends the
@@ -227,7 +228,7 @@ static int probe_open(struct inode *inode, struct file *file)
 static ssize_t probe_write(struct file *file, const char __user *from, size_t size, loff_t *at)
 {
 	struct probe *probe = file->private_data;
-	unsigned int apic_id;
+	unsigned int apic_id, cpu;
 	char text[64] = "";
 	int error = -EINVAL;
 
@@ -239,6 +240,8 @@ static ssize_t probe_write(struct file *file, const char __user *from, size_t si
 		on_each_cpu(set_osxsave, NULL, 1);
 		return size;
 	}
+	if (sscanf(text, "osxsave %u", &cpu) == 1)
+		return smp_call_function_single(cpu, set_osxsave, NULL, 1) ?: size;
 	if (!strcmp(text, "breakpoint\n")) {
 		on_each_cpu(set_breakpoint, NULL, 1);
 		return size;

@@ -1,13 +1,14 @@
 """How much memory a host's kernel uses, and whether it is more after many calls.
 
 Pages are counted that /proc/meminfo does not account for: neither free, nor in the page cache, nor a process's, nor
-slabs. Free memory alone does not tell of a loss. Where it becomes scarce the kernel takes pages from its caches, and as
-many are free as before; and khugepaged makes huge pages of a guest's memory, of 4096 pages at a time (16 MiB).
+slabs. Free memory alone does not tell of a loss: a process or a cache may give back as much meanwhile, and one round of
+three was seen in which 40 MB of lost pages did not show. Nor is each fall of it a loss: now and then it fell by 16 MiB
+where nothing is lost, presumably by khugepaged, which looks through 4096 pages at a time.
 
 Measured on nested hosts of 5.10 and 6.1, beside other load: over ten thousand calls that lose nothing slabs grew by at
-most 24 KiB, a cache by fewer than 60 objects, and vmalloc by nothing. A model that is lost has about 1200 bytes: ten
-thousand of them are 12 MB or more. A loss must show in the median round: one round that hides it, or one that shows
-something else, decides nothing.
+most 24 KiB, a cache by fewer than 60 objects, vmalloc by nothing, and the unaccounted pages by 248 KiB. A model that is
+lost has about 1200 bytes: ten thousand of them are 12 MB or more. A loss must show in the median round: one round that
+hides it, or one that shows something else, decides nothing.
 """
 
 from collections.abc import Sequence
