@@ -45,6 +45,7 @@ class FakeBareVm:
         self.sregs = b""
         self.kept: dict[str, bytes] = {}  # what KVM_SET_XCRS and others have set: "XCRS", "IRQCHIP 2"
         self.reserved: dict[str, int] = {}  # bits of "cr3" and "cr4" that KVM_SET_SREGS refuses
+        self.in_guest_mode = False
         self.on_set_cpuid: Callable[[], None] = lambda: None
         self.refuses_msrs = False
         self.nests: bool | None = None
@@ -80,7 +81,7 @@ class FakeBareVm:
         if immediate_exit == "1":
             return f"-1 {errnos.EINTR} 0 0"
         self._fds[fd].phase = 2
-        if any(self.sregs):
+        if self.sregs[17:20:2] == b"\1\1":  # cs.db and cs.l
             return "0 0 9 0"  # KVM_EXIT_FAIL_ENTRY
         return f"0 0 {self.exit_reason:x} 0"
 
@@ -99,7 +100,7 @@ class FakeBareVm:
             "KVM_GET_MSR_FEATURE_INDEX_LIST": self._msr_list, "KVM_GET_MSRS": self._get_msr,
             "KVM_SET_CPUID2": self._set_model, "KVM_GET_CPUID2": self._get_model, "KVM_GET_LAPIC": self._nothing,
             "KVM_CHECK_EXTENSION": self._has, "KVM_GET_SREGS": self._get_sregs, "KVM_SET_SREGS": self._set_sregs,
-            "KVM_SET_NESTED_STATE": self._load_l2,
+            "KVM_SET_NESTED_STATE": self._load_l2, "KVM_GET_NESTED_STATE": self._nested, "KVM_SET_REGS": self._nothing,
         }  # fmt: skip
         if name == "KVM_SET_USER_MEMORY_REGION" and self._buffers[arg[1:]] != bytes(8):
             return "0 0"
@@ -163,6 +164,10 @@ class FakeBareVm:
         vm.in_l2 = self.nests is not None
         self.sregs = b""
         return "0 0" if vm.in_l2 else f"-1 {errnos.EINVAL}"
+
+    def _nested(self, *_: object) -> str:
+        self._buffers["0"] = bytes([self.in_guest_mode])
+        return "0 0"
 
     def _has(self, _: FakeVm, cap: int | bytes, __: str) -> str:
         if cap in self.capabilities:

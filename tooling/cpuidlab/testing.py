@@ -6,6 +6,7 @@ no guest is needed. The judge then looks at everything by itself; what only the 
 
 from cpuidlab.avocado_plugin.base_test import PromiseTest, promise
 from cpuidlab.experiment.bare_held import hold_chips, hold_registers
+from cpuidlab.experiment.bare_l2 import enter_l2, note_l2
 from cpuidlab.experiment.bare_rule import Rule
 from cpuidlab.experiment.bare_vm import BareVm
 from cpuidlab.experiment.calls import Calls
@@ -104,6 +105,7 @@ __all__ = [
     "changed_under_load",
     "cpuid_faulting",
     "drop_shadow_pages",
+    "enter_l2",
     "every_bit",
     "failed_entry",
     "fails_with",
@@ -130,6 +132,7 @@ __all__ = [
     "no_cpuid_faulting",
     "no_fault",
     "no_fault_released",
+    "note_l2",
     "note_memory",
     "note_osxsave",
     "note_slowness",

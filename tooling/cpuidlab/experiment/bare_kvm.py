@@ -139,16 +139,24 @@ class BareKvm:
             self._ask(f"close {fd:x}")
             self._free.append(fd)
 
+    def buffer(self, data: bytes) -> int:
+        """Return a new buffer with data for `map_memory`, zeros behind it."""
+        buffer = next(self._buffers)
+        self._ask(f"put {buffer:x} {data.hex()}")
+        return buffer
+
     def memory(self, code: bytes) -> int:
         """Return a new page of memory with code for `map_code`, zeros around it."""
-        page = next(self._buffers)
-        self._ask(f"put {page:x} {(bytes(RESET_OFFSET) + code).hex()}")
-        return page
+        return self.buffer(bytes(RESET_OFFSET) + code)
 
     def map_code(self, vm: int, page: int) -> Call:
         """Map a page of code where a vCPU begins."""
-        self._ask(f"put 0 {uapi.memory_region(0, RESET_PAGE, PAGE).hex()}")
-        self._ask(f"point 0 {uapi.REGION_POINTER:x} {page:x}")
+        return self.map_memory(vm, 0, RESET_PAGE, page, PAGE)
+
+    def map_memory(self, vm: int, slot: int, address: int, buffer: int, size: int) -> Call:
+        """Map a buffer at a guest-physical address, as that memory slot."""
+        self._ask(f"put 0 {uapi.memory_region(slot, address, size).hex()}")
+        self._ask(f"point 0 {uapi.REGION_POINTER:x} {buffer:x}")
         return self._ask(f"ioctl {vm:x} {uapi.REQUESTS['KVM_SET_USER_MEMORY_REGION']:x} @0")
 
     def run(self, vcpu: int, *, immediate_exit: bool = False) -> Call:

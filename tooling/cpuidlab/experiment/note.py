@@ -32,6 +32,8 @@ class Note(StrEnum):
     REGISTERS_REFUSED = "registers_refused"
     REGISTERS_KEPT = "registers_kept"  # by calls on a vCPU, as KVM tells them
     REGISTERS_CHANGED = "registers_changed"
+    L2_RUNS_ON = "l2_runs_on"  # a guest of the guest's own
+    L2_ENDED = "l2_ended"
     GOES_BY_OLD = "goes_by_old"  # KVM, where a register's value depends on the CPUID
     GOES_BY_NEW = "goes_by_new"
     MEMORY_KEPT = "memory_kept"  # by thousands of calls

@@ -31,6 +31,8 @@ NOTE_WORDS: Mapping[Note, str] = {
     Note.REGISTERS_REFUSED: "registers refused",
     Note.REGISTERS_KEPT: "registers kept",
     Note.REGISTERS_CHANGED: "registers changed",
+    Note.L2_RUNS_ON: "L2 runs on",
+    Note.L2_ENDED: "L2 ended",
     Note.GOES_BY_OLD: "KVM goes by the old CPUID",
     Note.GOES_BY_NEW: "KVM goes by the new CPUID",
     Note.MEMORY_KEPT: "no memory lost",

@@ -18,6 +18,7 @@ REQUESTS: Mapping[str, int] = {
     "KVM_GET_LAPIC": 0x8400AE8E,
     "KVM_GET_MSRS": 0xC008AE88,
     "KVM_GET_MSR_FEATURE_INDEX_LIST": 0xC004AE0A,
+    "KVM_GET_NESTED_STATE": 0xC080AEBE,
     "KVM_GET_PIT2": 0x8070AE9F,
     "KVM_GET_REGS": 0x8090AE81,
     "KVM_GET_SREGS": 0x8138AE83,
@@ -110,11 +111,15 @@ def memory_region(slot: int, address: int, size: int) -> bytes:
 REGION_POINTER = 24
 SREGS_BYTES, SREGS_EFER = 312, 264  # of struct kvm_sregs
 SREGS_AT = {"cr0": 224, "cr3": 240, "cr4": 248, "efer": SREGS_EFER}  # offsets in it, each of 8 bytes
+_FLAT = (1, 0, 1, 1, 0, 1)  # of struct kvm_segment: present, dpl, db, s, l, g
+_SEGMENTS_AT = {"cs": 0, "ds": 24, "es": 48, "ss": 120}  # of struct kvm_segment in it
 XCRS_BYTES, DEBUGREGS_BYTES = 392, 128  # of struct kvm_xcrs and struct kvm_debugregs
 IRQCHIP_BYTES, PIT_BYTES = 520, 112  # of struct kvm_irqchip and struct kvm_pit_state2
 IRQCHIP_AT = {"imr": 10, "irq_base": 13, "redirtbl": 32}  # offsets: two bytes of a PIC; the IOAPIC's, 8 bytes a pin
 PIT_COUNT_2 = 48  # offset of the count of channel 2, of 4 bytes
 EFER_SVME = 1 << 12
+_NESTED_HEAD = 128  # bytes of struct kvm_nested_state before its data
+NESTED_BYTES, NESTED_GUEST_MODE = _NESTED_HEAD + 0x1000, 1  # with SVM's data; KVM_STATE_NESTED_GUEST_MODE
 
 
 def xcrs(xcr0: int) -> bytes:
@@ -130,6 +135,21 @@ def debugregs(addresses: Sequence[int], dr6: int, dr7: int) -> bytes:
 def irqchip(number: int) -> bytes:
     """Return a struct kvm_irqchip that asks for a chip: 0 and 1 are the PICs, 2 is the IOAPIC."""
     return struct.pack("<II512x", number, 0)
+
+
+def regs(*, rax: int, rip: int, rflags: int) -> bytes:
+    """Return a struct kvm_regs; the registers that are not named are 0."""
+    return struct.pack("<Q120xQQ", rax, rip, rflags)
+
+
+def put_flat_segment(sregs: bytearray, name: str, selector: int, kind: int) -> None:
+    """Write a segment of 32 bits, privilege 0 and 4 GiB from 0 on into a struct kvm_sregs."""
+    struct.pack_into("<QIH7B3x", sregs, _SEGMENTS_AT[name], 0, 0xFFFFFFFF, selector, kind, *_FLAT)
+
+
+def nested_state_head(size: int) -> bytes:
+    """Return the struct kvm_nested_state that asks for a state of at most `size` bytes."""
+    return struct.pack("<HHI120x", 0, 0, size)
 
 
 def svm_nested_state() -> bytes:
