@@ -77,8 +77,8 @@ class BelowCr3(PromiseTest):
 
     @promise(noting(never_run, Note.GOES_BY_NEW), calls=1, stage=Stage.HOST_READY)
     def test_maxphyaddr_36_below_cr3(self, vm: BareVm) -> None:
-        """MAXPHYADDR 36 for a vCPU that has not run, and the guest's CR3 has bit 38: the CPUID is accepted silently in every
-        era, and KVM_SET_SREGS refuses the CR3."""
+        """MAXPHYADDR 36 for a vCPU that has not run, and the guest's CR3 has bit 38: the CPUID is accepted silently in
+        every era, and KVM_SET_SREGS refuses the CR3."""
         vm.make_vcpu()
         Rule.CR3_BIT_38.begin(vm)
         vm.set_cpuid("maxphyaddr=36")
