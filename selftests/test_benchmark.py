@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.paths import PROJECT
-from cpuidlab.rig import qemu_command, qemu_process
+from cpuidlab.rig import qemu_command, vm_process
 from cpuidlab.rig.host_machine import Boot
 from cpuidlab.rig.host_qemu import ACCEL, CPU, HostQemu
 from cpuidlab.rig.host_vm import QemuMachine
@@ -87,7 +87,7 @@ def lab_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tup
         started.extend(words)
         raise StartError
 
-    monkeypatch.setattr(qemu_process, "spawn", spawn)
+    monkeypatch.setattr(vm_process, "spawn", spawn)
     monkeypatch.setattr(qemu_command, "qemu_for", lambda _: HostQemu("qemu-of-the-lab", Path("/q")))
     (tmp_path / "ram").touch()
     with pytest.raises(StartError):

@@ -11,7 +11,7 @@ import pytest
 from cpuidlab.base import artifacts
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
-from cpuidlab.rig import host_vm, qemu_process
+from cpuidlab.rig import rest, vm_process
 from cpuidlab.rig.host_machine import Boot
 from cpuidlab.rig.host_qemu import ACCEL, CPU
 from cpuidlab.rig.host_vm import QemuMachine
@@ -55,8 +55,8 @@ class FakeQemu:
 @pytest.fixture
 def qemu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeQemu]:
     fake = FakeQemu()
-    monkeypatch.setattr(qemu_process, "spawn", fake.spawn)
-    monkeypatch.setattr(host_vm, "REST_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(vm_process, "spawn", fake.spawn)
+    monkeypatch.setattr(rest, "SECONDS", (0.01, 0.05))
     yield fake
     fake.close()
 

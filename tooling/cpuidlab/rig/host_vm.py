@@ -1,11 +1,9 @@
 """A nested host under QEMU: emulated on any machine, or run by this machine's own KVM."""
 
 import fcntl
-import os
 import re
 import shlex
 import socket
-import time
 from pathlib import Path
 from typing import IO, Self
 
@@ -15,20 +13,19 @@ from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig.console import failed_boot
 from cpuidlab.rig.host_machine import Boot
 from cpuidlab.rig.qemu_command import channel_words, cold_words, restore_words
-from cpuidlab.rig.qemu_process import Output, QemuProcess
 from cpuidlab.rig.qmp import Qmp
-from cpuidlab.rig.sparse_file import copy_sparse
+from cpuidlab.rig.rest import wait_for_rest
+from cpuidlab.rig.sparse_file import copy_sparse, new_memory
+from cpuidlab.rig.vm_process import Output, VmProcess
 
 RAM, STATE = "ram", "state"  # the files of a snapshot: memory, and QEMU's own migration stream
-REST_SECONDS = (0.5, 5.0)  # how long a machine must rest before it is saved, and how long we wait for that at most
-REST_SHARE = 0.2  # of a processor: what two idle kernels take
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
 
 
 class QemuMachine:
     """The HostMachine of a nested host under QEMU."""
 
-    def __init__(self, name: str, qemu: QemuProcess, qmp: Qmp, memory: IO[bytes]) -> None:
+    def __init__(self, name: str, qemu: VmProcess, qmp: Qmp, memory: IO[bytes]) -> None:
         """Take over a QEMU that runs. `start`, `restore` and `restore_copy` make a machine."""
         self.name = name
         self._qemu = qemu
@@ -38,7 +35,7 @@ class QemuMachine:
     @classmethod
     def start(cls, name: str, boot: Boot, deadline: Deadline) -> Self:
         """Boot cold, with new memory. Raises UsageError where QEMU is not installed."""
-        memory = _new_memory()
+        memory = new_memory()
         return cls._launch(name, memory, cold_words(memory.fileno(), boot), deadline)
 
     @classmethod
@@ -53,7 +50,7 @@ class QemuMachine:
     @classmethod
     def restore_copy(cls, name: str, boot: Boot, snapshot: Path, deadline: Deadline) -> Self:
         """Copy the saved memory into memory of the machine's own, which can be saved again."""
-        memory = _new_memory()
+        memory = new_memory()
         with (snapshot / RAM).open("rb") as saved:
             copy_sparse(saved.fileno(), memory.fileno())
         machine = cls._launch(name, memory, restore_words(memory.fileno(), boot, share=True), deadline)
@@ -68,7 +65,7 @@ class QemuMachine:
         with theirs:
             descriptors = (memory.fileno(), console.descriptor, theirs.fileno())
             command = [*words, *channel_words(console.descriptor, theirs.fileno())]
-            qemu = QemuProcess(command, descriptors, console)
+            qemu = VmProcess(command, descriptors, console)
         try:
             qmp = Qmp(name, ours, deadline)
         except LabError as error:
@@ -112,7 +109,7 @@ class QemuMachine:
         wait_for(
             f"the host's connections to end on {self.name}", lambda: self._is_quiet(deadline), deadline, self.watch
         )
-        self._come_to_rest(deadline)
+        wait_for_rest(self._qemu, deadline)
         folder.mkdir()
         self._qmp.execute("stop", deadline)
         self._ignore_shared(deadline)
@@ -162,20 +159,6 @@ class QemuMachine:
         """Return True where no connection into the host is open: an open one would be saved half-way."""
         return None if "ESTABLISHED" in self._usernet(deadline) else True
 
-    def _come_to_rest(self, deadline: Deadline) -> None:
-        """Wait until the machine is idle: each restore would do its unfinished work anew."""
-        least, most = REST_SECONDS
-        patience = deadline.within(most)
-        share = 1.0
-        while share > REST_SHARE and patience.left():
-            before, began = self._qemu.cpu_seconds(), time.monotonic()
-            patience.within(least).sleep()
-            share = (self._qemu.cpu_seconds() - before) / (time.monotonic() - began)
-
     def _with_evidence(self, error: LabError) -> LabError:
         """Return the same error with all that is known of the machine."""
         return type(error)(str(error), self._qemu.evidence(self._qmp.tail()))
-
-
-def _new_memory() -> IO[bytes]:
-    return os.fdopen(os.memfd_create("ram"), "rb")

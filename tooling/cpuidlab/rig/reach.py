@@ -101,7 +101,7 @@ class FarProgram:
             try:
                 self._process = subprocess.Popen(
                     list(words), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._stderr,
-                    preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509  see QemuProcess
+                    preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509  see VmProcess
                 )  # fmt: skip
             except FileNotFoundError as error:
                 raise UsageError(f"{words[0]} is not installed; 'make setup' installs what is needed") from error

@@ -1,9 +1,15 @@
-"""Copy the memory of a machine and leave out the pages that hold only zeros."""
+"""Memory of a machine as a file: make it, and copy it without the pages that hold only zeros."""
 
 import errno
 import os
+from typing import IO
 
 BLOCK = 64 * 1024
+
+
+def new_memory() -> IO[bytes]:
+    """Return a new empty file without a name, in memory. It ends when nobody has it open."""
+    return os.fdopen(os.memfd_create("ram"), "rb")
 
 
 def copy_sparse(source: int, target: int) -> None:
