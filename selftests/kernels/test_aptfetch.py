@@ -70,6 +70,48 @@ def test_sources_name_the_mirror_and_the_keyring(apt: Apt, tmp_path: Path) -> No
     assert "trusted" not in text.lower()
 
 
+def test_source_packages_are_listed_only_where_they_are_asked_for(apt: Apt) -> None:
+    for sources, types in ((False, "deb"), (True, "deb deb-src")):
+        suite = Suite(f"suite-{sources}", "main", sources=sources)
+        aptfetch.packages(suite)
+        assert f"Types: {types}\n" in (suite.folder / "suite.sources").read_text()
+
+
+URIS = """\
+NOTICE: 'a' packaging is maintained in the 'Git' version control system
+'http://m/a_3%2bx-1.dsc' a_3+x-1.dsc 2554 SHA256:aa
+'http://m/a_3%2bx.orig.tar.xz' a_3+x.orig.tar.xz 389 SHA256:bb
+'http://m/a_3%2bx-1.debian.tar.xz' a_3+x-1.debian.tar.xz 30 SHA256:cc
+"""
+
+
+def test_the_upstream_source_is_checked_against_the_signed_index(
+    apt: Apt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    aptfetch.packages(SUITE)
+    run = apt.run
+    monkeypatch.setattr(
+        command, "run", lambda line, **how: run(line, **how) or (URIS if "--print-uris" in line else "")
+    )
+    assert aptfetch.fetch_source(SUITE, "a", "3+x-1", tmp_path) == tmp_path / "a_3+x.orig.tar.xz"
+    ask, download = apt.lines[-2:]
+    assert ask[-2:] == ["--only-source", "a=3+x-1"]
+    assert download[-4:] == [
+        "download-file",
+        "http://m/a_3%2bx.orig.tar.xz",
+        f"{tmp_path}/a_3+x.orig.tar.xz",
+        "SHA256:bb",
+    ]
+
+
+def test_a_source_that_is_gone_is_one_line(apt: Apt, tmp_path: Path) -> None:
+    aptfetch.packages(SUITE)
+    with pytest.raises(
+        LabError, match=r"^trixie has no upstream source of a 3-1; check the network or set CPUIDLAB_MI"
+    ):
+        aptfetch.fetch_source(SUITE, "a", "3-1", tmp_path)
+
+
 def test_only_an_ended_suite_may_be_past_its_date(apt: Apt) -> None:
     for ended in (False, True):
         suite = Suite(f"suite-{ended}", "main", ended)

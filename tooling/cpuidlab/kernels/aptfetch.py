@@ -6,6 +6,7 @@ own, so that only the suites which are needed are ever asked for.
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -51,10 +52,14 @@ APT::Get::AllowUnauthenticated "false";
 #clear APT::Update::Post-Invoke-Success;
 """
 
+# apt-get(8), --print-uris: address, file name, size and hash of each file of a source package; apt's own downloader.
+_SOURCE_FILE = re.compile(r"(?m)^'(?P<uri>[^']+)' (?P<file>\S+\.orig\.tar\.\S+) \d+ (?P<hash>\w+:[0-9a-f]+)$")
+_HELPER = "/usr/lib/apt/apt-helper"
+
 _DATE = 'Acquire::Check-{key} "{value}";\n'
 
 _SOURCES = """\
-Types: deb
+Types: {types}
 URIs: {uri}
 Suites: {suite}
 Components: {component}
@@ -111,6 +116,22 @@ def fetch_whole(suite: Suite, names: Sequence[str], into: Path) -> None:
     _unpack(downloads, into)
 
 
+def fetch_source(suite: Suite, name: str, version: str, into: Path) -> Path:
+    """Download the upstream source of a package into the folder `into`; return the archive's path.
+
+    apt checks the archive against the hash in the suite's signed index. Raises LabError where it is gone.
+    """
+    with suite.lock():
+        files = _apt(suite, "get", "source", "--print-uris", "--only-source", f"{name}={version}", seconds=60)
+        found = _SOURCE_FILE.search(files)
+        if not found:
+            raise LabError(f"{suite.name} has no upstream source of {name} {version}; {_advice(suite)}", files)
+        archive = into / found["file"]
+        words = [_HELPER, "-c", str(suite.folder / "apt.conf"), "download-file", found["uri"], str(archive)]
+        _run(suite, [*words, found["hash"]], seconds=DOWNLOAD_SECONDS)
+    return archive
+
+
 def _unpack(downloads: Path, into: Path) -> None:
     into.mkdir(exist_ok=True)
     for package in sorted(downloads.glob("*.deb")):
@@ -142,7 +163,8 @@ def _update(suite: Suite) -> None:
     (suite.folder / "apt.conf").write_text(_config(suite))
     uri = suite.mirror or mirrors.mirror(suite.archive)
     calls = suite.calls or suite.name
-    sources = _SOURCES.format(uri=uri, suite=calls, component=suite.component, keyring=keyring)
+    types = "deb deb-src" if suite.sources else "deb"
+    sources = _SOURCES.format(types=types, uri=uri, suite=calls, component=suite.component, keyring=keyring)
     (suite.folder / "suite.sources").write_text(sources)
     with step(f"package list of {suite.name}"):
         _apt(suite, "get", "update", seconds=UPDATE_SECONDS)
@@ -176,6 +198,10 @@ def _versions(madison: str) -> dict[str, list[str]]:
 def _apt(suite: Suite, tool: str, *arguments: str, seconds: float, cwd: Path | None = None) -> str:
     """Run apt-get or apt-cache with the suite's configuration; raises LabError with apt's own first error."""
     line = [f"apt-{tool}", "-q", "-c", str(suite.folder / "apt.conf"), *arguments]
+    return _run(suite, line, seconds=seconds, cwd=cwd)
+
+
+def _run(suite: Suite, line: list[str], *, seconds: float, cwd: Path | None = None) -> str:
     try:
         return command.run(line, seconds=seconds, cwd=cwd, env={**os.environ, "LC_ALL": "C"})
     except LabError as error:

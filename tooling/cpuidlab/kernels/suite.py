@@ -18,7 +18,7 @@ class Suite:
     Without a `mirror` it lies in Debian's "main" or "security" `archive`, whose address this machine knows. `calls` is
     the suite's name there, if it is not `name`. The lists of an `ended` suite are out of date. `keyring` is Debian's
     where it is None. `prefixes` begin the names of the packages that count. `table` is the user's file that names the
-    suite; empty for a suite of the project.
+    suite; empty for a suite of the project. With `sources` its source packages are listed too.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Suite:
     keyring: Path | None = None
     prefixes: tuple[str, ...] = ("linux-",)
     table: str = ""
+    sources: bool = False
 
     @property
     def key(self) -> str:
