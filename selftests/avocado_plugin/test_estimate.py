@@ -22,7 +22,7 @@ from cpuidlab.base import artifacts
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.speed import CELL, KERNEL, PATCHED, RIG, Speed
 from cpuidlab.kernels import debian, lookup
-from cpuidlab.rig import host_config
+from cpuidlab.rig import bochs, host_config
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_qemu import FETCHED, FETCHED_MB
 from cpuidlab.rig.snapshots import RIGS
@@ -33,7 +33,7 @@ JOB = Outlook(("5.10", "6.1"), ("npt", "shadow"), 30, False, (), (), 0, 0, 12)
 
 @pytest.fixture(autouse=True)
 def _own_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "qemu_for", lambda _: None)
+    monkeypatch.setattr(estimate, "emulator", lambda _: None)
 
 
 def nothing_is_made(name: str) -> Callable[..., object]:
@@ -105,10 +105,16 @@ def test_what_the_plan_will_refuse_is_refused(hosts: str, paging: str) -> None:
 
 @pytest.mark.usefixtures("kernels_there")
 def test_a_qemu_that_is_to_be_fetched_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "qemu_for", lambda _: artifacts.made(FETCHED, "bookworm", {}, lambda _: None))
+    monkeypatch.setattr(estimate, "emulator", lambda _: artifacts.made(FETCHED, "bookworm", {}, lambda _: None))
     assert outlook("5.10", "npt", 10).megabytes == FETCHED_MB
     artifacts.made(FETCHED, "bookworm", {}, lambda _: None)
     assert outlook("5.10", "npt", 10).megabytes == 0
+
+
+@pytest.mark.usefixtures("kernels_there")
+def test_bochs_that_is_to_be_built_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "emulator", lambda _: artifacts.made(bochs.BUILDS, "3.0", {}, lambda _: None))
+    assert outlook("5.10", "ept", 10, accel="bochs").megabytes == bochs.FETCHED_MB
 
 
 def test_only_looking_ends_with_its_context() -> None:

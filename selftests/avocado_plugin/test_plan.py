@@ -183,8 +183,9 @@ def test_an_accelerator_that_this_machine_cannot_do_is_never_replaced(monkeypatc
     monkeypatch.setattr(plan, "check_accel", refuse)
     with pytest.raises(UsageError, match="--accel kvm: no"):
         plan.plan("5.10", "npt", accel="kvm")
-    with pytest.raises(UsageError, match="--accel kvm is for nested hosts, and --hosts names none"):
-        plan.plan("local", "npt", accel="kvm")
+    for accel in ("kvm", "bochs"):
+        with pytest.raises(UsageError, match=f"--accel {accel} is for nested hosts, and --hosts names none"):
+            plan.plan("local", "npt", accel=accel)
     with pytest.raises(UsageError, match="unknown paging mode 'ept'"):
         plan.plan("5.10", "ept")
 

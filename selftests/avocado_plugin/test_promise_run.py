@@ -51,7 +51,9 @@ class Lab:
             spec=host, label=host, digest="d1", release=self.version.partition("-")[0], version=self.version
         )
         column = host if accel == "tcg" else f"{host}-{accel}"
-        return SimpleNamespace(kernel=kernel, column=column, paging=paging, accel=accel, boots_guests=False)
+        return SimpleNamespace(
+            kernel=kernel, column=column, paging=paging, accel=accel, boots_guests=False, patience=1.0
+        )
 
     def open_rig(self, _: object, *words: object) -> AbstractContextManager[FakeRig]:
         if "open_rig" in self.fails:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import IO
 
 import pytest
+from cpuidlab.base import artifacts
 from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.commands import doctor, doctor_kvm
 from cpuidlab.commands.doctor_kvm import Emulation
@@ -228,3 +229,26 @@ def test_only_a_required_lack_is_exit_2(
         assert last == {"name": "two", "ok": False, "required": True, "found": "bad", "mend": "do this"}
     else:
         assert "mend: do this" in said.out
+
+
+@pytest.mark.parametrize(
+    ("built", "lack", "ok", "found"),
+    [
+        (True, "g++", True, "with kvm_intel on any machine"),
+        (False, "", True, "the first job builds Bochs"),
+        (False, "g++", False, "not needed: --accel bochs runs hosts with kvm_intel on any machine, and needs g++"),
+    ],
+)
+def test_what_an_intel_host_needs_is_told_and_never_required(
+    built: bool, lack: str, ok: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bochs() -> None:
+        assert artifacts._only_looking.get()
+        if not built:
+            raise artifacts.NotMadeError("bochs")
+
+    monkeypatch.setattr("cpuidlab.rig.bochs.bochs", bochs)
+    monkeypatch.setattr("cpuidlab.rig.bochs.lacking", lambda: lack)
+    check = doctor._bochs()
+    assert (check.ok, check.required, check.mend) == (ok, False, "" if ok else "sudo apt-get install g++")
+    assert found in check.found

@@ -32,7 +32,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def setup(host: str, paging: str, _: str) -> Any:
         release = found.version.partition("-")[0]
         kernel = SimpleNamespace(spec=host, label=host, release=release, version=found.version, suite="")
-        return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg", boots_guests=False)
+        return SimpleNamespace(kernel=kernel, paging=paging, accel="tcg", boots_guests=False, patience=1.0)
 
     @contextmanager
     def open_rig(*words: Any) -> Iterator[FakeRig]:

@@ -40,8 +40,8 @@ def prepare(job, real=plan.prepare):
         os.kill(os.getpid(), 15)
     return real(job)
 plan.setup, plan.prepare = setup, prepare
-estimate.rigs_to_make, estimate.qemu_for = lambda one: 3, lambda accel: None
-results.qemu_version = lambda accel: "QEMU 7"
+estimate.rigs_to_make, estimate.emulator = lambda one: 3, lambda accel: None
+results.emulator_version = lambda accel: "QEMU 7"
 plan.host_snapshot, plan.guest_snapshot, plan.probe = freeze, lambda *_: None, lambda *_: None
 from avocado.core.main import main
 sys.exit(main())

@@ -98,7 +98,14 @@ class FakeLab:
         base.write_bytes(b"base" * 4096)
         boot = Boot(Path("/k"), None, "", "tcg", "cpu")
         self.setup: Any = SimpleNamespace(
-            name="6.1-npt", inputs={"kernel": "k"}, base=base, machine=self, boot=boot, restored=boot, keys=None
+            patience=1.0,
+            name="6.1-npt",
+            inputs={"kernel": "k"},
+            base=base,
+            machine=self,
+            boot=boot,
+            restored=boot,
+            keys=None,
         )
         monkeypatch.setattr(rig, "log_in", self._log_in)
 

@@ -20,4 +20,5 @@ def fake_setup(spec: str, paging: str, accel: str = "tcg", *, digest: str = "") 
         guest_kernel=guest,
         boot=None,
         boots_guests=False,
+        patience=1.0,
     )

@@ -50,6 +50,17 @@ def test_kvm_is_named_with_its_vendor(under_kvm: Carries, module: str, name: str
     assert one.on_cpu("EPYC-Rome").cpu == f"EPYC-Rome,{cpu.removeprefix('host,migratable=on,')}"
 
 
+def test_bochs_is_an_intel_cpu_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "ask", lambda *_: pytest.fail("the machine was asked"))
+    one = carrier.carrier("bochs")
+    assert (one.name, one.suffix, one.saved_by, one.cpu) == ("bochs (intel)", "-bochs", "", "corei7_haswell_4770")
+    assert [one.paging_word(one.paging(mode)) for mode in ("npt", "ept", "shadow")] == [
+        "kvm_intel.ept=1", "kvm_intel.ept=1", "kvm_intel.ept=0",
+    ]  # fmt: skip
+    assert one.on_cpu("corei3_cnl").cpu == "corei3_cnl"
+    assert one.patience > TCG.patience == 1
+
+
 def test_emulation_has_no_ept() -> None:
     with pytest.raises(UsageError, match="unknown paging mode 'ept'; there are npt and shadow"):
         TCG.paging("ept")
@@ -92,7 +103,7 @@ def test_a_kvm_of_another_kind_does_not_nest(under_kvm: Carries) -> None:
 
 
 def test_an_unknown_accelerator_is_refused() -> None:
-    with pytest.raises(UsageError, match="unknown accelerator 'hvf'; there are tcg and kvm"):
+    with pytest.raises(UsageError, match="unknown accelerator 'hvf'; there are tcg, kvm, bochs"):
         carrier.carrier("hvf")
 
 

@@ -8,7 +8,8 @@ import pytest
 from cpuidlab.base.errors import UsageError
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.rig import host_config, images, qemu_command
-from cpuidlab.rig.carrier import TCG, Carrier
+from cpuidlab.rig.bochs_vm import BochsMachine
+from cpuidlab.rig.carrier import ON_BOCHS, TCG, Carrier
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.host_qemu import HostQemu
 from cpuidlab.rig.host_vm import QemuMachine
@@ -31,7 +32,9 @@ def on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Setup:
     monkeypatch.setattr(host_config, "qemu_identity", lambda accel, cpu: f"qemu {accel} {cpu}")
     monkeypatch.setattr(images, "hook_library", lambda: Path("/hook.so"))
     monkeypatch.setattr(images, "host_base", lambda keys, guest, _: Path(f"/base-{keys.digest}-{guest.digest}/initrd"))
-    monkeypatch.setattr(images, "host_image", lambda kernel, base: Path(f"/image-{kernel.label}"))
+    monkeypatch.setattr(
+        images, "host_image", lambda kernel, base, programs: Path(f"/image-{kernel.label}{''.join(programs)}")
+    )
     return Setup(kernel("5.10+warning"), "npt", kernel("6.1"), Keys(tmp_path))
 
 
@@ -52,6 +55,28 @@ def test_under_kvm_the_name_the_words_and_the_machine_say_so(on: Setup) -> None:
     assert (other.boot.accel, other.boot.cpu) == ("kvm", "host,vmx=on")
     assert "q35,accel=kvm,memory-backend=ram" in cold_words(7, other.boot)
     assert "q35,accel=tcg,memory-backend=ram" in cold_words(7, on.boot)
+
+
+def test_under_bochs_the_machine_is_another_and_its_image_has_the_serial_line(
+    on: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(images, "tcpline", lambda: Path("/tcpline"))
+    monkeypatch.setattr(host_config.bochs_command, "identity", lambda model: f"bochs {model}")
+    other = replace(on, carrier=ON_BOCHS, paging="ept")
+    assert (other.name, other.accel, other.machine) == ("5.10+warning-ept-bochs", "bochs (intel)", BochsMachine)
+    assert other.words.split()[-2:] == ["kvm.halt_poll_ns=0", "kvm_intel.ept=1"]
+    assert "halt_poll" not in on.words
+    assert other.boot.initrd == Path("/image-5.10+warningusr/bin/tcpline")
+    assert (other.patience, on.patience) == (ON_BOCHS.patience, 1.0)
+    assert other.identity != replace(other, carrier=ON_BOCHS.on_cpu("another")).identity
+
+
+def test_bochs_is_built_before_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    monkeypatch.setattr(host_config, "bochs", lambda: built.append("bochs"))
+    host_config.check_accel("bochs")
+    host_config.check_accel("tcg")
+    assert built == ["bochs"]
 
 
 def test_the_accelerator_is_tried_with_a_host_of_the_guests_kernel(on: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

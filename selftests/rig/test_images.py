@@ -120,8 +120,13 @@ def test_an_image_is_the_base_with_the_modules_behind_it(
         return ""
 
     monkeypatch.setattr(initramfs, "run", only_pack)
-    image = images.host_image(kernel, base)
+    image = images.host_image(kernel, base, {})
     assert image.read_bytes().startswith(b"base" * 128 + b"070701")
+    (tmp_path / "line").write_text("a program")
+    more = images.host_image(kernel, base, {"usr/bin/line": tmp_path / "line"})
+    assert b"usr/bin/line" in more.read_bytes() and b"usr/bin/line" not in image.read_bytes()
+    assert more.parent.name.startswith(f"host-{kernel.label}-line-")  # neither makes the other stale
+    del asked[len(asked) // 2 :]
     assert [path.name for path in image.parent.iterdir()] == ["initrd"]
     # kvm-amd is a file, virtio_pci and virtio_rng are built in
     assert asked[asked.index("-m") + 1 : asked.index("depmod")] == ["kvm-amd", "virtio_net"]

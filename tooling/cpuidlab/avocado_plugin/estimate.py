@@ -22,10 +22,11 @@ from cpuidlab.kernels.suites import groups_for
 from cpuidlab.kernels.version import series_of
 from cpuidlab.rig import host_config
 from cpuidlab.rig.carrier import carrier
+from cpuidlab.rig.emulator import emulator, fetched_mb
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.guest_module import HEADERS
 from cpuidlab.rig.host_config import AnySetup
-from cpuidlab.rig.host_qemu import ACCEL, FETCHED_MB, qemu_for
+from cpuidlab.rig.host_qemu import ACCEL
 from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup
 from cpuidlab.rig.snapshots import guest_snapshot, host_snapshot
 
@@ -127,12 +128,12 @@ def outlook(hosts: str, paging: str, tests: int, cold: bool = False, accel: str 
     unbuilt = [spec for spec in patched if kernels[spec.base] is None or not _is_built(spec.text, pagings[0], accel)]
     sources = tuple(base for base in dict.fromkeys(spec.base for spec in unbuilt) if not _holds(TREES, kernels[base]))
     headers = not _holds(HEADERS, guest)
-    qemu = not _is_there(partial(qemu_for, accel))
+    lacks_emulator = not _is_there(partial(emulator, accel))
     lists = {row.suite.name: row for base in lacking for row in _rows(base)}
     return Outlook(
         hosts=specs, pagings=pagings, tests=tests, cold=cold, kernels=lacking, sources=sources, patched=len(unbuilt),
         megabytes=len(lacking) * KERNEL_MB + len(sources) * (SOURCE_MB + HEADERS_MB) + headers * HEADERS_MB
-        + qemu * FETCHED_MB + sum(map(_list_mb, lists.values())),
+        + lacks_emulator * fetched_mb(accel) + sum(map(_list_mb, lists.values())),
         rigs=0 if cold else sum(_rigs_at(spec, mode, accel) for spec in specs for mode in pagings),
     )  # fmt: skip
 

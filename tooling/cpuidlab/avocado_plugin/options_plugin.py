@@ -19,7 +19,7 @@ SECTION = "cpuidlab"
 OPTIONS: tuple[tuple[str, type, str | None, str], ...] = (
     ("hosts", str, "HOST,...", "hosts to test, such as 5.10,5.10+warning,newest,rpm:A.rpm,B.rpm; all: every host"),
     ("paging", str, "MODE,...", "paging modes of the host's KVM, comma-separated: npt, shadow"),
-    ("accel", str, "ACCEL", "what runs the nested hosts: tcg, QEMU's emulation, or kvm, where this machine's nests"),
+    ("accel", str, "ACCEL", "what runs the nested hosts: tcg, an AMD CPU; bochs, an Intel CPU; or this machine's kvm"),
     ("era", str, "ERA", "judge by this era instead of the predicted one: NAME, or HOST=NAME,..."),
     ("eras", str, "FILE", "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"),
     ("kernels", str, "FILE", "a table of suites to add, instead of ~/.config/kvm-cpuid-lab/kernels.toml"),

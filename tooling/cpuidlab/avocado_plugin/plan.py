@@ -16,7 +16,7 @@ from cpuidlab.judge import prediction
 from cpuidlab.judge.prediction import Prediction, predicted
 from cpuidlab.kernels.host_spec import is_real, parse, split_hosts
 from cpuidlab.report.cell import Place
-from cpuidlab.rig.carrier import KVM, TWO_DIMENSIONAL
+from cpuidlab.rig.carrier import TWO_DIMENSIONAL
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import PAGINGS, AnySetup, check_accel, setup
 from cpuidlab.rig.host_qemu import ACCEL
@@ -105,7 +105,7 @@ def plan(
         raise UsageError(f"unknown paging mode '{unknown[0]}'; there are {' and '.join(known)}")
     if reload_kvm and not any(is_real(spec) for spec in asked if spec != all_hosts.ALL):
         raise UsageError("--reload-kvm is for real machines (local, ssh://HOST), and --hosts names none")
-    if accel == KVM and all(spec != all_hosts.ALL and is_real(spec) for spec in asked):
+    if accel != ACCEL and all(spec != all_hosts.ALL and is_real(spec) for spec in asked):
         raise UsageError(f"--accel {accel} is for nested hosts, and --hosts names none")
     check_accel(accel)
     table = str(Path(table).expanduser().resolve()) if table else ""
@@ -117,8 +117,8 @@ def plan(
 
 
 def pagings_of(specs: Sequence[str], accel: str = ACCEL) -> tuple[str, ...]:
-    """Return the paging modes that can be asked for; only where the hardware's KVM decides may there be ept."""
-    with_ept = accel == KVM or any(is_real(spec) for spec in specs if spec != all_hosts.ALL)
+    """Return the paging modes that can be asked for; there may be ept where the hosts are not AMD's."""
+    with_ept = accel != ACCEL or any(is_real(spec) for spec in specs if spec != all_hosts.ALL)
     return tuple(dict.fromkeys([*PAGINGS, *(TWO_DIMENSIONAL if with_ept else ())]))
 
 

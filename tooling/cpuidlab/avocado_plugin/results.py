@@ -18,7 +18,7 @@ from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.report.cell import Cell, Place
 from cpuidlab.report.write import UNFINISHED
 from cpuidlab.rig.carrier import KVM, cpu_model
-from cpuidlab.rig.host_qemu import qemu_for
+from cpuidlab.rig.emulator import emulator
 from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import RigFacts
 
@@ -108,7 +108,7 @@ def header(plan: Plan, seconds: float, unfinished: int, kept: int = 0, rigs: Seq
         **({"machines": "; ".join(dict.fromkeys(map(_machine, real)))} if real else {}),
         **({"predictions": "; ".join(dict.fromkeys(told for told in named if told))} if any(named) else {}),
         "guest": setups[0].guest_kernel.release,
-        **({"emulator": qemu_version(plan.accel)} if is_nested else {}),
+        **({"emulator": emulator_version(plan.accel)} if is_nested else {}),
         "accelerator": ", ".join(dict.fromkeys(setup.accel for setup in setups)),
         "rigs": _rigs(plan.cold, is_nested, rigs),
         **_changed(rigs),
@@ -157,10 +157,10 @@ def _host(kernel: Kernel) -> str:
     return f"{kernel.label} is {kernel.release}{f' from {origin}' if origin else ''}"
 
 
-def qemu_version(accel: str) -> str:
-    """The first line of what the QEMU that carries nested hosts says of itself, and where that QEMU comes from."""
+def emulator_version(accel: str) -> str:
+    """What the QEMU or Bochs that carries nested hosts says of itself, and where it comes from."""
     try:
-        return qemu_for(accel).version
+        return emulator(accel).version
     except (LabError, UsageError) as error:
         return f"unknown: {error}"
 

@@ -22,7 +22,7 @@ from cpuidlab.base.errors import NO_RIG, LabError
 LOOK_SECONDS = 0.5
 TURN_SECONDS = 0.05  # between two looks at whether a test may begin
 # What Avocado's own task.timeout.running is elsewhere: that one would count the time that a test waits for its rigs.
-RUNNING_SECONDS = 600.0
+RUNNING_SECONDS = 1200.0  # longer than each test gives itself, see promise_run
 GONE_SECONDS = 10.0  # a test that has ended well is gone as well, until a runner on a busy machine has looked at it
 _TERMINATED = (RuntimeTaskStatus.TIMEOUT, RuntimeTaskStatus.INTERRUPTED)  # Avocado itself tells how these ended
 

@@ -8,7 +8,7 @@ from typing import Any
 RELOAD = "load KVM anew on a real machine for the other paging mode, and put it back"
 ERAS = "a table of kernel releases and their eras instead of ~/.config/kvm-cpuid-lab/eras.toml"
 SUITES = "a table of suites to add, instead of ~/.config/kvm-cpuid-lab/kernels.toml"
-ACCEL = "what runs a nested host: tcg, QEMU's emulation (the default); or kvm, this machine's own, where it nests"
+ACCEL = "what runs a nested host: tcg, QEMU's AMD (the default); bochs, an Intel; or kvm, this machine's, if it nests"
 STAGES = ("host_ready", "guest_held", "guest_ready")  # rig.Stage, which takes long to import
 Parser = argparse.ArgumentParser
 

@@ -46,6 +46,7 @@ def diagnose() -> Iterator[Check]:
     kvm = _kvm(emulation)
     yield kvm
     yield _nesting(kvm)
+    yield _bochs()
     yield _memory()
     yield _cores()
     yield from _cache()
@@ -162,6 +163,23 @@ def _nesting(kvm: Check) -> Check:
     except (LabError, UsageError, OSError, RuntimeError) as error:  # RuntimeError: no HOME, see _cache
         return Check("nesting", False, False, f"{error}; {FALLBACK}", _allow_nesting())
     return Check("nesting", True, False, "nested hosts run on this machine's KVM: use --accel kvm instead of emulation")
+
+
+def _bochs() -> Check:
+    """See whether a job can run Intel hosts under Bochs; nothing is built to find out."""
+    from cpuidlab.base.artifacts import NotMadeError, only_looking  # noqa: PLC0415
+    from cpuidlab.rig import bochs  # noqa: PLC0415
+
+    what = "--accel bochs runs hosts with kvm_intel on any machine"
+    try:
+        with only_looking():
+            bochs.bochs()
+    except (NotMadeError, LabError, UsageError, OSError, RuntimeError):  # RuntimeError: no HOME, see _cache
+        lack = bochs.lacking()
+        if lack:
+            return Check("bochs", False, False, f"not needed: {what}, and needs {lack}", f"sudo apt-get install {lack}")
+        return Check("bochs", True, False, f"{what}; the first job builds Bochs, in two minutes of a processor")
+    return Check("bochs", True, False, what)
 
 
 def _allow_nesting() -> str:

@@ -72,11 +72,16 @@ def bochs() -> Bochs:
     return Bochs(made(BUILDS, VERSION, inputs, _build))
 
 
+def lacking() -> str:
+    """Return the program without which Bochs cannot be built here; "" where all are there."""
+    return next((program for program in (COMPILER, "make") if not shutil.which(program)), "")
+
+
 def _build(into: Path) -> None:
     """Fill `into` with program and BIOS."""
-    for program in (COMPILER, "make"):
-        if not shutil.which(program):
-            raise UsageError(f"--accel bochs compiles Bochs, and {program} is not installed: apt-get install {program}")
+    lack = lacking()
+    if lack:
+        raise UsageError(f"--accel bochs compiles Bochs, and {lack} is not installed: apt-get install {lack}")
     source, packages = into / "source", into / "packages"
     aptfetch.packages(SUITE)
     archive = aptfetch.fetch_source(SUITE, "bochs", VERSION, into)

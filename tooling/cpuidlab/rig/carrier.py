@@ -1,4 +1,4 @@
-"""What carries a nested host: QEMU's emulation of an AMD CPU, or this machine's own KVM."""
+"""What carries a nested host: QEMU's emulation of an AMD CPU, Bochs's of an Intel CPU, or this machine's own KVM."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -7,12 +7,14 @@ from pathlib import Path
 from cpuidlab.base.artifacts import key_of
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import UnsupportedError, UsageError
+from cpuidlab.rig.bochs_command import CPU_MODEL
 from cpuidlab.rig.host_qemu import ACCEL, CPU, SVM
 from cpuidlab.rig.machine_facts import PAGING_PARAMETER, MachineFacts, ask
 from cpuidlab.rig.reach import Reach
 
 KVM = "kvm"
-ACCELS = (ACCEL, KVM)
+BOCHS = "bochs"
+ACCELS = (ACCEL, KVM, BOCHS)
 ASK_SECONDS = 30.0
 TWO_DIMENSIONAL = ("npt", "ept")  # one promise: the hardware walks by the host's rules
 NESTS = {"kvm_amd": SVM, "kvm_intel": "vmx=on"}  # QEMU's words for a CPU on which that module of KVM loads
@@ -22,10 +24,11 @@ _CPU_LINES = ("vendor_id", "cpu family", "model", "model name", "stepping", "mic
 
 @dataclass(frozen=True)
 class Carrier:
-    """What QEMU runs a nested host with: its accelerator and CPU. The host loads the KVM of `module`.
+    """What runs a nested host: QEMU with an accelerator, or Bochs; and its CPU. The host loads the KVM of `module`.
 
-    `saved_by` is what of this machine a saved host depends on; "" where QEMU alone decides. `model` is the CPU model
-    that the user asked for; "" for the usual CPU.
+    `saved_by` is what of this machine a saved host depends on; "" where the emulator alone decides. `model` is the CPU
+    model that the user asked for; "" for the usual CPU. `patience` is how many times as long as under QEMU
+    everything may take.
     """
 
     accel: str
@@ -33,10 +36,11 @@ class Carrier:
     module: str
     saved_by: str = ""
     model: str = ""
+    patience: float = 1.0
 
     @property
     def name(self) -> str:
-        """The accelerator as results name it: "tcg", or this machine's KVM with its vendor."""
+        """The accelerator as results name it: "tcg", or another with the vendor of the host's KVM."""
         return self.accel if self.accel == ACCEL else f"{self.accel} ({self.module.removeprefix('kvm_')})"
 
     @property
@@ -51,7 +55,7 @@ class Carrier:
 
     def paging(self, mode: str) -> str:
         """Return the mode as the host's KVM calls it; npt and ept stand for the same. UsageError for an unknown one."""
-        asked = self.two_dimensional if self.accel == KVM and mode in TWO_DIMENSIONAL else mode
+        asked = self.two_dimensional if self.accel != ACCEL and mode in TWO_DIMENSIONAL else mode
         known = (self.two_dimensional, "shadow")
         if asked not in known:
             raise UsageError(f"unknown paging mode '{mode}'; there are {' and '.join(known)}")
@@ -63,10 +67,12 @@ class Carrier:
 
     def on_cpu(self, model: str) -> "Carrier":
         """Return the same with another CPU model, on which the host's KVM can load."""
-        return replace(self, model=model, cpu=f"{model},{NESTS[self.module]}")
+        return replace(self, model=model, cpu=model if self.accel == BOCHS else f"{model},{NESTS[self.module]}")
 
 
 TCG = Carrier(ACCEL, CPU, "kvm_amd")
+ON_BOCHS = Carrier(BOCHS, CPU_MODEL, "kvm_intel", patience=4.0)
+_EMULATED = {ACCEL: TCG, BOCHS: ON_BOCHS}
 
 
 @cache
@@ -76,9 +82,9 @@ def carrier(accel: str) -> Carrier:
     Raises UsageError for an unknown accelerator, UnsupportedError where this machine's KVM cannot be used at all.
     """
     if accel not in ACCELS:
-        raise UsageError(f"unknown accelerator '{accel}'; there are {' and '.join(ACCELS)}")
-    if accel == ACCEL:
-        return TCG
+        raise UsageError(f"unknown accelerator '{accel}'; there are {', '.join(ACCELS)}")
+    if accel in _EMULATED:
+        return _EMULATED[accel]
     try:
         facts = ask(Reach("this machine"), Deadline.after(ASK_SECONDS))
     except UnsupportedError as error:

@@ -9,8 +9,10 @@ from cpuidlab.base.artifacts import key_of
 from cpuidlab.kernels.host_spec import is_real, parse
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.kernels.lookup import resolve
-from cpuidlab.rig import images, nesting
-from cpuidlab.rig.carrier import TCG, Carrier, carrier
+from cpuidlab.rig import bochs_command, images, nesting
+from cpuidlab.rig.bochs import bochs
+from cpuidlab.rig.bochs_vm import BochsMachine
+from cpuidlab.rig.carrier import BOCHS, KVM, TCG, Carrier, carrier
 from cpuidlab.rig.guest_config import QUICK_WORDS
 from cpuidlab.rig.host_machine import Boot, HostMachine
 from cpuidlab.rig.host_qemu import ACCEL
@@ -22,6 +24,8 @@ from cpuidlab.rig.real_setup import GUEST_KERNEL, RealSetup, real_setup
 PAGINGS = ("npt", "shadow")  # of a nested host under TCG
 # init_on_free: freed pages are zero, so a snapshot is small
 WORDS = f"console=ttyS0 quiet oops=panic panic=-1 init_on_free=1 {QUICK_WORDS}"
+# A vCPU that waits would have the host poll for some time of the machine, in which Bochs emulates to no purpose.
+BOCHS_WORDS = "kvm.halt_poll_ns=0"
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,18 @@ class Setup:
         return False
 
     @property
+    def patience(self) -> float:
+        """How many times as long as under QEMU everything may take."""
+        return self.carrier.patience
+
+    @property
     def machine(self) -> type[HostMachine]:
         """The kind of machine that carries the host."""
-        return QemuMachine
+        return BochsMachine if self.carrier.accel == BOCHS else QemuMachine
 
     @property
     def identity(self) -> str:
-        """Changes with the kernels, the keys and QEMU. Makes no image, unlike `inputs`."""
+        """Changes with the kernels, the keys and the emulator. Makes no image, unlike `inputs`."""
         kernels = {"kernel": self.kernel.digest, "guest": self.guest_kernel.digest, "paging": self.paging}
         return key_of({**kernels, "keys": self.keys.digest, "machine": self._machine})
 
@@ -73,12 +82,13 @@ class Setup:
     @property
     def words(self) -> str:
         """The host's kernel command line."""
-        return f"{WORDS} {self.carrier.paging_word(self.paging)}"
+        more = (BOCHS_WORDS,) if self.carrier.accel == BOCHS else ()
+        return " ".join((WORDS, *more, self.carrier.paging_word(self.paging)))
 
     @property
     def boot(self) -> Boot:
         """What a cold host boots. Its initramfs is made where the cache has none, or no longer has it."""
-        return replace(self.restored, initrd=images.host_image(self.kernel, self.base))
+        return replace(self.restored, initrd=images.host_image(self.kernel, self.base, self._programs))
 
     @property
     def restored(self) -> Boot:
@@ -86,8 +96,15 @@ class Setup:
         return Boot(self.kernel.vmlinuz, None, self.words, self.carrier.accel, self.carrier.cpu)
 
     @property
+    def _programs(self) -> dict[str, Path]:
+        """What the initramfs has more than that of other hosts, by the paths there: what stands for a network card."""
+        return {"usr/bin/tcpline": images.tcpline()} if self.carrier.accel == BOCHS else {}
+
+    @property
     def _machine(self) -> str:
-        """What a saved host depends on beside what it boots: QEMU and, under KVM, this machine's CPU and kernel."""
+        """What a saved host depends on beside what it boots: the emulator; under KVM this machine's CPU and kernel."""
+        if self.carrier.accel == BOCHS:
+            return bochs_command.identity(self.carrier.cpu)
         return f"{qemu_identity(self.carrier.accel, self.carrier.cpu)} {self.carrier.saved_by}".rstrip()
 
     @property
@@ -95,7 +112,7 @@ class Setup:
         """What a snapshot of the host depends on."""
         return {
             "kernel": self.kernel.digest,
-            "initrd": key_of(images.made_of("host", self.kernel, self.base)),
+            "initrd": key_of(images.made_of("host", self.kernel, self.base, self._programs)),
             "words": self.words,
             "machine": self._machine,
         }
@@ -123,10 +140,13 @@ def setup(host: str, paging: str, accel: str = ACCEL) -> AnySetup:
 def check_accel(accel: str) -> None:
     """Raise UnsupportedError where no nested host runs under the accelerator here; no other is taken instead.
 
-    A host of the guests' kernel is booted to find out. Raises UsageError for an unknown accelerator.
+    A host of the guests' kernel is booted to find out whether KVM nests; Bochs is built where it is not there yet.
+    Raises UsageError for an unknown accelerator and where there is no compiler, LabError where Bochs cannot be built.
     """
     carries = carrier(accel)
-    if accel == ACCEL:
+    if accel == BOCHS:
+        bochs()
+    if accel != KVM:
         return
     kernel = resolve(GUEST_KERNEL, own=False)
     trial = Setup(kernel, carries.two_dimensional, kernel, lab_keys(), carries)

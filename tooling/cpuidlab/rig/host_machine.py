@@ -61,6 +61,10 @@ class HostSetup(Protocol):
         """Tell whether the guest boots for each test, for no snapshot can be restored."""
 
     @property
+    def patience(self) -> float:
+        """How many times as long as on a host under QEMU everything may take."""
+
+    @property
     def identity(self) -> str:
         """Changes with whatever a result depends on beside the lab itself."""
 

@@ -7,6 +7,7 @@ are those of this machine at build time; they are not in the hash.
 
 import functools
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from cpuidlab.base import artifact_gc
@@ -41,7 +42,7 @@ def guest_image(kernel: Kernel, keys: Keys) -> Path:
         "usr/bin/health": compiled("health", [GUESTS / "guest" / "health.c"], "-static"),
         "usr/bin/ticks": compiled("ticks", [GUESTS / "guest" / "ticks.c"], "-static", "-pthread"),
     }
-    image = _image(IMAGES, "guest", kernel, _base("guest", keys, extra))
+    image = _image(IMAGES, "guest", kernel, _base("guest", keys, extra), {})
     return check_room("guest", image, min(profile.memory_mib for profile in PROFILES.values()))
 
 
@@ -56,12 +57,12 @@ def host_base(keys: Keys, guest_kernel: Kernel, hook: Path) -> Path:
     return _base("host", keys, extra)
 
 
-def host_image(kernel: Kernel, base: Path) -> Path:
-    """Return the host's initramfs for `kernel`: a file.
+def host_image(kernel: Kernel, base: Path, programs: Mapping[str, Path]) -> Path:
+    """Return the host's initramfs for `kernel`: a file, with more `programs` than the base has, by their paths there.
 
     The cache drops the file when it needs room: a host that is restored from a snapshot reads no initramfs.
     """
-    return check_room("host", _image(BOOTABLE, "host", kernel, base), MEMORY_MIB)
+    return check_room("host", _image(BOOTABLE, "host", kernel, base, programs), MEMORY_MIB)
 
 
 def check_room(role: str, image: Path, memory_mib: int) -> Path:
@@ -91,21 +92,29 @@ def barevm() -> Path:
     return compiled("barevm", [GUESTS / "host" / "barevm.c"], "-static")
 
 
-def made_of(role: str, kernel: Kernel, base: Path) -> dict[str, str]:
+def tcpline() -> Path:
+    """Return the compiled program that carries TCP connections over a host's second serial port."""
+    return compiled("tcpline", [GUESTS / "host" / "tcpline.c"], "-static")
+
+
+def made_of(role: str, kernel: Kernel, base: Path, programs: Mapping[str, Path]) -> dict[str, str]:
     """Return the inputs of the initramfs of a "host" or "guest" for `kernel`, without making it."""
-    return {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(_modules(role))}
+    more = {name: _source_digest(path) for name, path in programs.items()}
+    return {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(_modules(role)), **more}
 
 
-def _image(kind: Kind, role: str, kernel: Kernel, base: Path) -> Path:
-    """Return the base with the kernel's modules behind it: a new kernel needs only those assembled."""
+def _image(kind: Kind, role: str, kernel: Kernel, base: Path, programs: Mapping[str, Path]) -> Path:
+    """Return the base with the kernel's modules and `programs` behind it: a new kernel needs only those assembled."""
 
     def assemble(folder: Path) -> None:
         artifact_gc.make_room()
         initramfs.lay_modules(folder / "root", kernel, _modules(role))
+        initramfs.lay_files(folder / "root", programs)
         shutil.copyfile(base, folder / "initrd")
         initramfs.append(folder / "root", folder / "initrd")
 
-    return made(kind, f"{role}-{kernel.label}", made_of(role, kernel, base), assemble) / "initrd"
+    label = "-".join((role, kernel.label, *(Path(name).name for name in programs)))
+    return made(kind, label, made_of(role, kernel, base, programs), assemble) / "initrd"
 
 
 def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:

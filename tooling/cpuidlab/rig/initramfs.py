@@ -34,6 +34,11 @@ def lay_base(root: Path, keys: Keys, files: Sequence[str], copies: Mapping[str, 
     """
     _lay_skeleton(root, keys)
     run([DRACUT_INSTALL, "-D", str(root), "-l", "-a", *(str(find(name)) for name in files)], seconds=120)
+    lay_files(root, copies)
+
+
+def lay_files(root: Path, copies: Mapping[str, Path]) -> None:
+    """Put copies of files into the folder `root`; `copies` maps a path in the VM to a file of this machine."""
     for name, path in copies.items():
         _copy(path, root / name)
 

@@ -70,6 +70,11 @@ class RealSetup:
         return True
 
     @property
+    def patience(self) -> float:
+        """How many times as long as on a nested host under QEMU everything may take: not longer."""
+        return 1.0
+
+    @property
     def identity(self) -> str:
         """Changes with the machine's kernel and with each of its boots."""
         return key_of({"kernel": self.kernel.digest, "paging": self.paging, "keys": self.keys.digest})

@@ -31,7 +31,7 @@ from cpuidlab.rig.real_rig import open_real_rig
 from cpuidlab.rig.real_setup import RealSetup
 from cpuidlab.rig.rig import TELL_SECONDS, Rig, Stage
 
-BOOT_SECONDS = 120.0  # for one boot of a host or a guest, and for saving it
+BOOT_SECONDS = 120.0  # for one boot of a host or a guest under QEMU, and for saving it
 SAVES = 10
 SAVING_BYTES = 900_000_000  # what the two stages of a guest take before they are packed
 FORM = "packed 2"  # raised when the files of a snapshot change
@@ -177,7 +177,7 @@ def _boot(setup: Setup, steps: Sequence[Step], name: str, folder: Path) -> None:
     """
     artifact_gc.make_room(artifact_gc.BUDGET_BYTES - rigs_at_once() * SAVING_BYTES)
     for count in range(1, BOOTS + 1):
-        deadline = Deadline.after(BOOT_SECONDS)
+        deadline = Deadline.after(BOOT_SECONDS * setup.patience)
         try:
             _boot_once(setup, steps, folder, deadline)
         except LabError as error:
