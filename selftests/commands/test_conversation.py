@@ -86,3 +86,25 @@ def test_a_connection_that_ends_first(look: Any, error: str, files: Any, monkeyp
     channel: Any = SimpleNamespace(closed=True, **silent)
     with pytest.raises(LabError, match=error):
         converse(channel, Descriptor(files[0].fileno()), files[1].fileno(), files[2].fileno(), look)
+
+
+def test_output_that_comes_between_two_looks_is_not_lost() -> None:
+    """The thread of the connection takes in output, end and exit code at any moment, also within one look."""
+
+    class Racing:
+        closed = eof_received = False
+
+        def recv_ready(self) -> bool:
+            ready, self.closed, self.eof_received = self.closed, True, True
+            return ready
+
+        def recv_stderr_ready(self) -> bool:
+            return False
+
+        def exit_status_ready(self) -> bool:
+            return self.closed
+
+    racing: Any = Racing()
+    assert not conversation._has_ended(racing)
+    racing.recv_ready()
+    assert not conversation._has_ended(racing)

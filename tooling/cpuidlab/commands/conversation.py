@@ -105,9 +105,10 @@ def converse(channel: Channel, source: Source, stdout: int, stderr: int, look: C
 
 
 def _has_ended(channel: Channel) -> bool:
-    if channel.recv_ready() or channel.recv_stderr_ready():
+    if not (channel.closed or (channel.eof_received and channel.exit_status_ready())):
         return False
-    return bool(channel.closed or (channel.eof_received and channel.exit_status_ready()))
+    # looked at last: output that comes before the end may arrive between two looks
+    return not (channel.recv_ready() or channel.recv_stderr_ready())
 
 
 def _source_is_ready(channel: Channel, outward: _Outward) -> bool:
