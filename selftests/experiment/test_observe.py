@@ -65,6 +65,14 @@ def test_a_refused_change_leaves_the_model_from_before() -> None:
     assert look_at(rig, lambda guest: guest.set_cpuid("nx=off")).model == "before"
 
 
+def test_a_host_that_gives_up_its_tsc_meanwhile() -> None:
+    rig = FakeRig()
+    guest = guest_on(rig)
+    rig.hook.host_lines.append("tsc: Marking TSC unstable due to clocksource watchdog")
+    with pytest.raises(LabError, match="the host's kernel marked its TSC unstable"):
+        Look(guest).observe()
+
+
 def test_what_is_wrong_with_a_guest_that_lives_is_told() -> None:
     rig = FakeRig()
     rig.guest_log.append("0,101,9000000,-;BUG: soft lockup - CPU#1 stuck for 22s!")

@@ -91,6 +91,7 @@ class FakeLab:
         self.saved = 0
         self.host = FakeSsh({guest_config.NESTED.console: "LAB: guest up\r\n", "/dev/kmsg": "6,0,0,-;Linux\n"})
         self.host.answers["[ -S "] = "up\n"
+        self.host.answers["dmesg | grep -c 'Marking TSC unstable'"] = "0\n"
         self.guest = FakeSsh({"/proc/uptime": UPTIME, "/dev/kmsg": GUEST_LOG})
         self.logins: list[str] = []
         self.closed_to: set[str] = set()  # "host" or "guest": it lets nobody in

@@ -72,6 +72,15 @@ def test_other_inputs_make_another_snapshot(lab: FakeLab) -> None:
     assert before[0] != after[0] and before[1] != after[1]
 
 
+def test_a_host_that_does_not_trust_its_tsc_is_not_kept(lab: FakeLab) -> None:
+    lab.host.answers["dmesg | grep -c 'Marking TSC unstable'"] = "1\n"
+    with pytest.raises(
+        LabError, match=r"6\.1-npt: the host's kernel marked its TSC unstable; this machine was too busy"
+    ):
+        host_snapshot(lab.setup)
+    assert how(lab) == ["start"] * BOOTS
+
+
 def test_a_boot_that_fails_is_tried_again_and_counted(lab: FakeLab, capsys: pytest.CaptureFixture[str]) -> None:
     lab.failures = [None, LostVMError("panic")]
     host = host_snapshot(lab.setup)  # the host boots, and its copy, the trial, panics

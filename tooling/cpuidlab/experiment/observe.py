@@ -14,6 +14,7 @@ from cpuidlab.experiment.rig_logs import RigLogs
 from cpuidlab.experiment.witnesses import agree
 from cpuidlab.kvm.changes import without_runtime_bits
 from cpuidlab.kvm.cpuid import Model
+from cpuidlab.kvm.kmsg import UNSTABLE_TSC
 
 # How long a login and the health program may take after the change, and where the guest boots first, in seconds. After
 # each try the guest is asked whether it hangs.
@@ -143,6 +144,8 @@ class Look:
         foreign = self._rig.foreign_line(observation.host_log)
         if foreign:
             raise LabError(f'another VM on the host logged "{foreign}", so the log does not tell of this test alone')
+        if any(UNSTABLE_TSC in record.text for record in observation.host_log):
+            raise LabError("the host's kernel marked its TSC unstable, and KVM sets the TSC of vCPUs back; it was busy")
         agree(observation, [(event.vcpu or 0, event.word) for event in logs.sets], swept=bool(logs.sweeps))
         return observation
 

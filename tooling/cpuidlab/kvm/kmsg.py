@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cpuidlab.base.errors import LabError
 
 KERNEL_FACILITY = 0
+UNSTABLE_TSC = "Marking TSC unstable"  # mark_tsc_unstable in arch/x86/kernel/tsc.c
 
 _RECORD = re.compile(r"(\d+),(\d+),(\d+),[^;]*;(.*)")
 _ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")

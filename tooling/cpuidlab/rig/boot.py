@@ -14,7 +14,18 @@ BOOT_LOOK_SECONDS = 0.5  # between two looks at a booting guest's console: each 
 def boot_host(rig: Rig) -> None:
     """Wait until the host has booted and lets us in: stage HOST_READY."""
     rig.wait("the host to boot", lambda: UP["host"] in rig.machine.console() or None)
-    _ = rig.host
+    check_tsc(rig)
+
+
+def check_tsc(rig: Rig) -> None:
+    """Raise LabError where the host's kernel does not trust its TSC.
+
+    KVM then sets a vCPU's TSC back whenever the vCPU is loaded (kvm_arch_vcpu_load). On a busy machine the kernel may
+    take a wrong rate for its TSC, and its watchdog finds that out.
+    """
+    count = rig.host.run(f"dmesg | grep -c '{kmsg.UNSTABLE_TSC}' || true", rig.deadline)
+    if count.strip() != "0":
+        raise LabError(f"{rig.setup.name}: the host's kernel marked its TSC unstable; this machine was too busy", count)
 
 
 def start_guest(rig: Rig, profile: Profile) -> None:

@@ -21,7 +21,7 @@ from cpuidlab.base.errors import HopelessBootError, LabError, LostVMError
 from cpuidlab.base.parallel import rigs_at_once
 from cpuidlab.base.progress import say
 from cpuidlab.rig import ram_delta
-from cpuidlab.rig.boot import boot_host, run_guest, start_guest
+from cpuidlab.rig.boot import boot_host, check_tsc, run_guest, start_guest
 from cpuidlab.rig.guest_config import PROFILES, Profile
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.host_machine import HostSetup
@@ -198,6 +198,7 @@ def _boot_once(setup: Setup, steps: Sequence[Step], folder: Path, deadline: Dead
     with NestedRig.restore_copy(setup, before, deadline) if before else NestedRig.start(setup, deadline) as rig:
         for step in steps:
             step.reach(rig)
+            check_tsc(rig)
             _save(rig, folder / step.stage)
 
 
