@@ -24,11 +24,24 @@ def test_within_is_the_earlier_of_the_two() -> None:
     assert Deadline.after(-1).within(5).left() == 0
 
 
-def test_sleep_lasts_until_the_deadline() -> None:
-    deadline = Deadline.after(0.05)
-    deadline.sleep()
-    assert deadline.left() == 0
-    Deadline.after(-1).sleep()
+def test_a_pause_is_as_long_as_asked_for_and_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    Deadline.after(100).pause(0.01)
+    Deadline.after(100, patience=4).pause(0.01)
+    Deadline.after(5).pause(60)
+    Deadline.after(-1).pause(1)
+    assert slept[:2] == [0.01, 0.01]
+    assert 0 < slept[2] <= 5
+    assert slept[3] == 0
+
+
+def test_patience_stretches_all_that_is_waited_for() -> None:
+    patient = Deadline.after(100, patience=4)
+    assert 300 < patient.left() <= 400
+    assert 20 < patient.within(10).left() <= 40
+    assert patient.within(10).within(1).patience == 4
+    assert patient.before(20).at == patient.at - 80
 
 
 def test_what_is_found_is_returned_even_if_it_is_false() -> None:

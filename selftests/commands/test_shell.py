@@ -67,6 +67,7 @@ def test_the_stage(words: list[str], stage: str, tmp_path: Path, rig: ShellRig, 
     [
         ["uname"],
         ["--keep", "--", "true"],
+        ["--keep", "--accel", "bochs"],
         ["--guest", "--stage", "host_ready"],
         ["--put", "/no/such/file"],
         ["--get", "/etc/passwd:/dev/null", "--", "true"],

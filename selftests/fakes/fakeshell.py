@@ -19,7 +19,7 @@ class ShellRig:
             (home / name).mkdir(exist_ok=True)
         self.host, self.guest = FakeHost(home / "host"), FakeHost(home / "guest")
         keys = SimpleNamespace(folder=home, pinned="AAAAC3Nza")
-        self.setup = SimpleNamespace(name="7.3-npt", keys=keys)
+        self.setup = SimpleNamespace(name="7.3-npt", keys=keys, patience=1.0)
         self.machine = SimpleNamespace(connect=lambda _: forwarded())
         self.asked: list[Any] = []
         self.open = False

@@ -237,7 +237,7 @@ def no_vm(monkeypatch: pytest.MonkeyPatch, stable: bool = True, lost: Mapping[st
         version = f"{host.partition('+')[0]}.9"
         kernel = SimpleNamespace(spec=host, label=host, version=version, release=version, digest=host)
         names = {"name": f"{host}-{paging}", "column": host}
-        return SimpleNamespace(kernel=kernel, paging=paging, accel=accel, **names)
+        return SimpleNamespace(kernel=kernel, paging=paging, accel=accel, patience=1.0, **names)
 
     def open_rig(one: Any, stage: str, profile: object, deadline: object) -> FakeRig:
         if lost and one.name in lost:

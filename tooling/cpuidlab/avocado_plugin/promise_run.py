@@ -92,7 +92,7 @@ class PromiseRun:
     def _observe(self, place: HostSetup, story: Callable[[Any], None]) -> Observation:
         """Open a fresh rig for the story, and keep what is to be told of the rig however the story ends."""
         cold, stated = self._variant.cold, self._stated
-        deadline = Deadline.after((COLD_SECONDS if cold or place.boots_guests else RESTORED_SECONDS) * place.patience)
+        deadline = Deadline.after(COLD_SECONDS if cold or place.boots_guests else RESTORED_SECONDS, place.patience)
         rig: Rig | None = None
         try:
             with open_rig(place, stated.stage, stated.profile, deadline, cold) as rig:

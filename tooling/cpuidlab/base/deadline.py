@@ -13,26 +13,34 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment on the monotonic clock, in seconds. A test has one and hands it down to everything that it does."""
+    """A moment on the monotonic clock, in seconds. A test has one and hands it down to everything that it does.
+
+    `patience` is how many times as long as usual everything may take, for a machine that is slower than usual.
+    """
 
     at: float
+    patience: float = 1.0
 
     @classmethod
-    def after(cls, seconds: float) -> "Deadline":
-        """Return the moment `seconds` from now."""
-        return cls(time.monotonic() + seconds)
+    def after(cls, seconds: float, patience: float = 1.0) -> "Deadline":
+        """Return the moment `seconds` from now, or later by that patience."""
+        return cls(time.monotonic() + seconds * patience, patience)
 
     def left(self) -> float:
         """Return the seconds to go, 0 when the deadline has passed."""
         return max(0.0, self.at - time.monotonic())
 
-    def sleep(self) -> None:
-        """Sleep until the deadline; for the pause between two looks."""
-        time.sleep(self.left())
+    def pause(self, seconds: float) -> None:
+        """Sleep that long, with whatever patience, but not beyond the deadline; for the pause between two looks."""
+        time.sleep(min(seconds, self.left()))
 
     def within(self, seconds: float) -> "Deadline":
-        """Return this deadline, or the moment `seconds` from now where that moment comes first."""
-        return Deadline(min(self.at, time.monotonic() + seconds))
+        """Return this deadline, or the moment `seconds` from now, with the same patience, where that comes first."""
+        return Deadline(min(self.at, time.monotonic() + seconds * self.patience), self.patience)
+
+    def before(self, seconds: float) -> "Deadline":
+        """Return the moment that long, with the same patience, before this deadline."""
+        return Deadline(self.at - seconds * self.patience, self.patience)
 
 
 def wait_for(what: str, look: Callable[[], T | None], deadline: Deadline, watch: Callable[[], None]) -> T:

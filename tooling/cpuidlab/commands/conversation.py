@@ -142,5 +142,5 @@ def _raise_lost(look: Callable[[], None]) -> NoReturn:
     patience = Deadline.after(LOST_SECONDS)
     while patience.left():
         look()
-        patience.within(POLL_SECONDS).sleep()
+        patience.pause(POLL_SECONDS)
     raise LabError("the connection ended before the program's exit code had come")

@@ -18,6 +18,7 @@ from cpuidlab.commands.far_command import far_line
 from cpuidlab.commands.file_copy import Get, Put
 from cpuidlab.commands.terminal import Terminal
 from cpuidlab.kernels.host_spec import is_real
+from cpuidlab.rig.carrier import BOCHS
 from cpuidlab.rig.guest_config import PROFILES
 from cpuidlab.rig.host_config import Setup, check_accel, setup
 from cpuidlab.rig.nested_rig import NestedRig
@@ -51,10 +52,12 @@ def main(options: argparse.Namespace) -> int:
     die_with(os.getppid())
     if request.keep:
         own_temp_folder()
+    if request.keep and options.accel == BOCHS:
+        raise UsageError(f"--keep --accel {BOCHS}: a host under Bochs has no port that ssh could connect to")
     place = _nested(options.host, options.paging, options.accel)
     line = _line(request, f"{place.name} {'guest' if request.guest else 'host'}")
     snapshot = restorable(place, stage, PROFILE)  # what is booted and saved for the first time has its own deadlines
-    with NestedRig.restore(place, snapshot, Deadline.after(START_SECONDS)) as rig:
+    with NestedRig.restore(place, snapshot, Deadline.after(START_SECONDS, place.patience)) as rig:
         return _inside(rig, request, line)
 
 

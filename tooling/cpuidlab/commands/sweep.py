@@ -70,9 +70,9 @@ def make_maps(
 
 def sweep_one(setup: AnySetup, profile: Profile) -> Map:
     """Map what is frozen, on VMs without QEMU; then sweep the first vCPU of a running guest, and look at the guest."""
-    with open_rig(setup, Stage.HOST_READY, profile, Deadline.after(SECONDS)) as rig:
+    with open_rig(setup, Stage.HOST_READY, profile, Deadline.after(SECONDS, setup.patience)) as rig:
         frozen = freeze_map(BareKvm(rig.open_barevm(), rig.deadline))
-    with open_rig(setup, Stage.GUEST_READY, profile, Deadline.after(SECONDS)) as rig:
+    with open_rig(setup, Stage.GUEST_READY, profile, Deadline.after(SECONDS, setup.patience)) as rig:
         guest = Guest(rig)
         found = guest.sweep(vcpu=0)
         seen = observed(guest)

@@ -94,7 +94,7 @@ def run(trial: Trial) -> int:
 
 def _try(trial: Trial, place: HostSetup) -> tuple[Promise, Observation]:
     """Make the change on a rig, and return what is promised and what was seen."""
-    with open_rig(place, Stage.GUEST_READY, trial.profile, Deadline.after(SECONDS), trial.cold) as rig:
+    with open_rig(place, Stage.GUEST_READY, trial.profile, Deadline.after(SECONDS, place.patience), trial.cold) as rig:
         guest = Guest(rig)
         look = Look(guest)
         try:

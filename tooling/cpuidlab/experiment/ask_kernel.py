@@ -37,7 +37,7 @@ def probe(setup: HostSetup) -> Probe:
 
 
 def _ask_into(setup: HostSetup, file: Path) -> None:
-    with open_rig(setup, Stage.GUEST_READY, PROFILE, Deadline.after(SECONDS * setup.patience)) as rig:
+    with open_rig(setup, Stage.GUEST_READY, PROFILE, Deadline.after(SECONDS, setup.patience)) as rig:
         answer = ask(Guest(rig))
     file.write_text(json.dumps(asdict(answer)) + "\n")
 

@@ -153,7 +153,7 @@ class Guest:
 
     def wait(self, seconds: float) -> None:
         """Let time pass, within the test's deadline."""
-        self.deadline.within(seconds).sleep()
+        self.deadline.pause(seconds)
 
     def start(self, command: str) -> Program:
         """Start a program in the running guest."""
@@ -161,7 +161,7 @@ class Guest:
 
     def output_of(self, program: Program) -> str | None:
         """Wait for the end of a program in the guest and return its output; None where the guest ended before it."""
-        patience = self.deadline.within(self.deadline.left() - END_SECONDS - TELL_SECONDS)
+        patience = self.deadline.before(END_SECONDS + TELL_SECONDS)
         try:
             return program.end(patience)
         except LabError:

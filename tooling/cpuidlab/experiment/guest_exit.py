@@ -132,7 +132,7 @@ def stuck(rig: Rig) -> str | None:
         for _ in range(STUCK_LOOKS):
             for vcpu, where in _running(rig).items():
                 looks.setdefault(vcpu, []).append(where)
-            rig.deadline.within(STUCK_LOOK_SECONDS).sleep()
+            rig.deadline.pause(STUCK_LOOK_SECONDS)
     except (ClosedError, LostVMError):  # it has just ended
         return None
     for vcpu, places in sorted(looks.items()):

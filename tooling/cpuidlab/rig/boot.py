@@ -52,7 +52,7 @@ def _ended_at_once(rig: Rig, printed: str) -> LostVMError:
 def run_guest(rig: Rig) -> None:
     """Let the vCPUs run until SSH to the guest works: stage GUEST_READY."""
     rig.resume()
-    patience = rig.deadline.within(rig.deadline.left() - TELL_SECONDS)
+    patience = rig.deadline.before(TELL_SECONDS)
     try:
         wait_for(f"the guest to boot on {rig.setup.name}", lambda: _guest_is_up(rig), patience, rig.watch)
         rig.login(patience)
@@ -80,7 +80,7 @@ def _guest_is_up(rig: Rig) -> bool | None:
         raise failure
     if UP["guest"] in console:
         return True
-    rig.deadline.within(BOOT_LOOK_SECONDS).sleep()
+    rig.deadline.pause(BOOT_LOOK_SECONDS)
     return None
 
 

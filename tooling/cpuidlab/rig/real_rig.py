@@ -70,7 +70,7 @@ class RealRig(Rig):
             return
         uptime = float(self.real_host.run("cat /proc/uptime", self.deadline).split()[0])
         passed = uptime - max(line.seconds for line in lines)
-        self.deadline.within(max(WINDOW_SECONDS - passed, 0.0)).sleep()
+        self.deadline.pause(max(WINDOW_SECONDS - passed, 0.0))
 
     def note_threads(self) -> None:
         """Note the threads of the guest's QEMU: what KVM logs may name them after their end."""

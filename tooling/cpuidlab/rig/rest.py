@@ -16,5 +16,5 @@ def wait_for_rest(process: VmProcess, deadline: Deadline) -> None:
     share = 1.0
     while share > SHARE and patience.left():
         before, began = process.cpu_seconds(), time.monotonic()
-        patience.within(least).sleep()
+        patience.pause(least)
         share = (process.cpu_seconds() - before) / (time.monotonic() - began)

@@ -177,7 +177,7 @@ def _boot(setup: Setup, steps: Sequence[Step], name: str, folder: Path) -> None:
     """
     artifact_gc.make_room(artifact_gc.BUDGET_BYTES - rigs_at_once() * SAVING_BYTES)
     for count in range(1, BOOTS + 1):
-        deadline = Deadline.after(BOOT_SECONDS * setup.patience)
+        deadline = Deadline.after(BOOT_SECONDS, setup.patience)
         try:
             _boot_once(setup, steps, folder, deadline)
         except LabError as error:
