@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from cpuidlab.base.errors import UnsupportedError
+from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.base.paths import TOOLING
 from cpuidlab.rig import job_folder as under_test
 from cpuidlab.rig.job_folder import Cargo, job_folder
@@ -74,6 +74,18 @@ def test_a_test_whose_job_has_lost_the_machine_makes_one_of_its_own(
     environment[0].close()
     second = job_folder(HERE, "true", cargo)
     assert second != first and Path(second).exists() and not Path(first).exists()
+
+
+def test_nothing_is_brought_to_a_machine_that_has_booted_anew(
+    cargo: Cargo, environment: list[under_test.Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_folder(HERE, "true", cargo)
+    variable, folder = next((name, value) for name, value in os.environ.items() if name.startswith("CPUIDLAB_FOLDER_"))
+    head, _, rest = folder.split(".", 2)
+    monkeypatch.setitem(os.environ, variable, f"{head}.01234567.{rest}")
+    with pytest.raises(LabError, match="lab1 has booted anew since the job began; run the job again"):
+        job_folder(HERE, "true", cargo)
+    assert len(environment) == 1
 
 
 def test_whether_the_hook_loads_is_asked_of_qemu(cargo: Cargo, tmp_path: Path) -> None:

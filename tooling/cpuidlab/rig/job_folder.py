@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cpuidlab.base.artifacts import key_of
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import UnsupportedError
+from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.rig.reach import Reach
 from cpuidlab.rig.supervisor import PROGRAM, Supervisor
 
@@ -37,13 +37,15 @@ def job_folder(reach: Reach, qemu: str, cargo: Cargo) -> str:
 
     The folder is there until the process that has made it ends: the job, whose tests find it by a variable of the
     environment, or a command. A test whose job has lost the machine makes one of its own. Raises UnsupportedError where
-    the machine cannot load the hook, LabError where it does not answer.
+    the machine cannot load the hook, LabError where it does not answer or has booted since the folder was made.
     """
     variable = f"CPUIDLAB_FOLDER_{key_of({'machine': reach.name})}"
     deadline = Deadline.after(BRING_SECONDS)
     with _LOCKS.setdefault(reach.name, threading.Lock()):
         folder = os.environ.get(variable)
         if folder is None or not _is_there(reach, folder, deadline):
+            if folder:
+                _check_boot(reach, folder, deadline)
             folder = os.environ[variable] = _held(reach, qemu, cargo, deadline)
             _OWN.add(folder)
         return folder
@@ -57,6 +59,13 @@ def is_shared(folder: str) -> bool:
 def _is_there(reach: Reach, folder: str, deadline: Deadline) -> bool:
     program = shlex.quote(f"{folder}/{PROGRAM}")
     return bool(reach.run(f"[ -x {program} ] && echo yes", deadline, check=False))
+
+
+def _check_boot(reach: Reach, folder: str, deadline: Deadline) -> None:
+    """Raise LabError where the machine has booted since the folder was made: the folder's name begins with the boot."""
+    boot = reach.run("cut -c1-8 /proc/sys/kernel/random/boot_id", deadline).strip()
+    if f".{boot}." not in folder:
+        raise LabError(f"{reach.name} has booted anew since the job began; run the job again")
 
 
 def _held(reach: Reach, qemu: str, cargo: Cargo, deadline: Deadline) -> str:
