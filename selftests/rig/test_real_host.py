@@ -155,7 +155,7 @@ def test_a_line_of_another_vm_is_foreign(number: int, is_foreign: bool) -> None:
 @pytest.mark.parametrize(("age", "waits"), [(0.5, True), (4.9, True), (5.1, False)])
 def test_the_window_of_the_rate_limit_is_waited_for(age: float, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(Deadline, "sleep", lambda self: slept.append(self.left()))
+    monkeypatch.setattr(Deadline, "pause", lambda _, seconds: slept.append(seconds))
     rig_with(set(), log=f"4,1,100000000,-;{WARNING_LINES[0]}\n", uptime=100 + age).await_quiet_log()
     assert (max(slept, default=0.0) > 0.05) is waits
     if waits:
