@@ -87,6 +87,12 @@ def test_an_msr_that_does_not_take_its_own_value_is_told() -> None:
     ]
 
 
+def test_an_msr_that_kvm_makes_itself_need_not_take_its_own_value() -> None:
+    refused = {"not run": False, "has run": False}
+    assert disagreements(mapped("6.18", {}, replace(msr(0x487, 0, 0), same=refused))) == []
+    assert len(disagreements(mapped("6.18", {}, replace(msr(0x486, 0, 0), same=refused)))) == 1
+
+
 def test_a_kernel_that_does_not_answer_as_the_table_says_is_told() -> None:
     assert disagreements(FREE) == disagreements(FREEZING) == []
     assert disagreements(mapped("6.1", NEW, msr(0xC0011029, 2, 0))) == [

@@ -57,6 +57,11 @@ def commits_between(name: str, one: Rule, other: Rule) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def is_made_by_kvm(index: int) -> bool:
+    """Tell whether KVM makes the feature MSR itself, and takes no value from userspace."""
+    return any(index in row.get("made_by_kvm", ()) for row in rows()["msr"])
+
+
 def msr_name(index: int) -> str:
     """Return the name of a feature MSR in the table; OTHER_MSRS where it has none."""
     for row in rows()["msr"]:
