@@ -145,7 +145,9 @@ class Look:
         if foreign:
             raise LabError(f'another VM on the host logged "{foreign}", so the log does not tell of this test alone')
         if any(UNSTABLE_TSC in record.text for record in observation.host_log):
-            raise LabError("the host's kernel marked its TSC unstable, and KVM sets the TSC of vCPUs back; it was busy")
+            raise LabError(
+                "the host's kernel marked its TSC unstable, so KVM sets vCPUs' TSC back; run it on an idle machine"
+            )
         agree(observation, [(event.vcpu or 0, event.word) for event in logs.sets], swept=bool(logs.sweeps))
         return observation
 

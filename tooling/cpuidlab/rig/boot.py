@@ -25,7 +25,7 @@ def check_tsc(rig: Rig) -> None:
     """
     count = rig.host.run(f"dmesg | grep -c '{kmsg.UNSTABLE_TSC}' || true", rig.deadline)
     if count.strip() != "0":
-        raise LabError(f"{rig.setup.name}: the host's kernel marked its TSC unstable; this machine was too busy", count)
+        raise LabError(f"{rig.setup.name}: the host's kernel marked its TSC unstable; run it on an idle machine", count)
 
 
 def start_guest(rig: Rig, profile: Profile) -> None:
