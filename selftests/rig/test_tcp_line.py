@@ -38,7 +38,7 @@ class Host:
         port = str(self.server.getsockname()[1])
         path = os.ttyname(self.terminal)
         subprocess.run([program, path, port], check=True, timeout=20)
-        self.pid = int(subprocess.run(["pgrep", "-fn", f"^{program} {path}"], capture_output=True, check=True).stdout)
+        self.pid = _pid_of([str(program), path, port])
         self.accepts, *pumps = (threading.Thread(target=w, daemon=True) for w in (self._accept, self._up, self._down))
         for thread in (self.accepts, *pumps):
             thread.start()
@@ -79,6 +79,16 @@ def host(program: Path) -> Iterator[Host]:
     host = Host(program)
     yield host
     host.end()
+
+
+def _pid_of(words: list[str]) -> int:
+    """Return the process with that command line; a minimal system has no pgrep."""
+    wanted = "".join(f"{word}\0" for word in words).encode()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # the process has ended
+            if entry.read_bytes() == wanted:
+                return int(entry.parent.name)
+    raise AssertionError(f"no process is {' '.join(words)}")
 
 
 def _echo(connection: socket.socket) -> None:
