@@ -22,6 +22,13 @@ def test_each_call_is_tried_in_each_phase() -> None:
     assert {name: mapped(FakeBareVm(answers)).answers[name] for name in answers} == answers
 
 
+def test_the_lab_itself_has_not_set_a_tss_before_the_try() -> None:
+    answers = {**FROZEN, "tss_addr": ("accepted",) * 3}
+    fake = FakeBareVm(answers)
+    fake.capabilities = {4: 1}  # KVM_CAP_SET_TSS_ADDR
+    assert mapped(fake).answers["tss_addr"] == ("accepted",) * 3
+
+
 def test_a_call_whose_capability_is_missing_is_not_tried() -> None:
     found = mapped(FakeBareVm(FROZEN)).answers
     assert "max_vcpu_id" not in found  # needs KVM_CAP_MAX_VCPU_ID

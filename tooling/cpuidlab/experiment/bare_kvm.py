@@ -17,6 +17,7 @@ from cpuidlab.kvm.cpuid import Model
 from cpuidlab.kvm.hook_connection import Stream
 
 ACCEPTED = "accepted"
+SET_TSS = "KVM_SET_TSS_ADDR"
 TSS_ADDRESS = 0xFFFBD000  # of three pages that nothing else uses; QEMU's place for them
 RESET_PAGE, RESET_OFFSET = 0xFFFFF000, 0xFF0  # where a vCPU begins: the page of its first instruction
 PAGE = 0x1000
@@ -118,10 +119,11 @@ class BareKvm:
         call = self.ioctl(fd, name, given)
         return Reading(call, self._ask(f"get 0 {count:x}"))
 
-    def create_vm(self) -> int:
+    def create_vm(self, *, with_tss: bool = True) -> int:
         """Return a new VM. kvm_intel without EPT wants a place for a TSS, or it warns when a vCPU runs in real mode."""
         vm = self._new(self.system, "KVM_CREATE_VM", 0)[0]
-        self.ioctl(vm, "KVM_SET_TSS_ADDR", TSS_ADDRESS)
+        if with_tss:
+            self.ioctl(vm, SET_TSS, TSS_ADDRESS)
         return vm
 
     def create_vcpu(self, vm: int, number: int = 0) -> int:

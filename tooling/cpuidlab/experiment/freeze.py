@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cpuidlab.base.errors import LabError
-from cpuidlab.experiment.bare_kvm import ACCEPTED, OUT, BareKvm, Call, Reading
+from cpuidlab.experiment.bare_kvm import ACCEPTED, OUT, SET_TSS, BareKvm, Call, Reading
 from cpuidlab.experiment.freeze_table import PHASES, UNTRIED, FreezeCall, FreezeRead, Phase, calls
 from cpuidlab.experiment.sweep import Outcome
 from cpuidlab.kvm import uapi
@@ -115,7 +115,7 @@ class _Trials:
 
     def _try(self, one: FreezeCall, phase: Phase) -> _Try:
         """Make a VM as far as the phase says, and make the call on it."""
-        vm = self._new_vm()
+        vm = self._new_vm(with_tss=one.ioctl != SET_TSS)  # kvm_intel without EPT takes it once
         for name in one.first:
             self._make(vm, calls()[name])
         if phase == "no vCPU":
@@ -139,8 +139,8 @@ class _Trials:
             return _Try(call)
         return _Try(call, one.read, self._kvm.read(fd, one.read.ioctl, b"", one.read.size))
 
-    def _new_vm(self) -> int:
-        vm = self._kvm.create_vm()
+    def _new_vm(self, *, with_tss: bool = True) -> int:
+        vm = self._kvm.create_vm(with_tss=with_tss)
         self._kvm.map_code(vm, self._page)
         return vm
 
