@@ -117,6 +117,15 @@ def test_a_log_that_may_not_be_read_is_empty_and_says_what_would_allow_it(host: 
     assert text == "\x1ehost-log\n\x1ehook-log\na line\n"
 
 
+def test_files_that_are_gone_after_a_boot_are_told_as_the_boot(host: RealHost, deadline: Deadline) -> None:
+    Path(host.job_folder, "readout").unlink()
+    with pytest.raises(LabError, match=r"readout: (not found|No such file)"):
+        host.run("readout hook-log=/h", deadline)
+    host.job_folder = "no-folder.of-this-boot"
+    with pytest.raises(LabError, match="lab1 has booted anew since the job began; run the job again"):
+        host.run("readout hook-log=/h", deadline)
+
+
 def test_a_program_of_the_job_is_talked_to_and_ends_with_the_test(host: RealHost, deadline: Deadline) -> None:
     Path(host.job_folder, "barevm").write_text("#!/bin/sh\necho $$\nread -r line\necho $line\nread -r line\n")
     Path(host.job_folder, "barevm").chmod(0o700)

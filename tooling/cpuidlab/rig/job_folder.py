@@ -45,7 +45,7 @@ def job_folder(reach: Reach, qemu: str, cargo: Cargo) -> str:
         folder = os.environ.get(variable)
         if folder is None or not _is_there(reach, folder, deadline):
             if folder:
-                _check_boot(reach, folder, deadline)
+                check_boot(reach, folder, deadline)
             folder = os.environ[variable] = _held(reach, qemu, cargo, deadline)
             _OWN.add(folder)
         return folder
@@ -56,16 +56,16 @@ def is_shared(folder: str) -> bool:
     return folder not in _OWN
 
 
-def _is_there(reach: Reach, folder: str, deadline: Deadline) -> bool:
-    program = shlex.quote(f"{folder}/{PROGRAM}")
-    return bool(reach.run(f"[ -x {program} ] && echo yes", deadline, check=False))
-
-
-def _check_boot(reach: Reach, folder: str, deadline: Deadline) -> None:
+def check_boot(reach: Reach, folder: str, deadline: Deadline) -> None:
     """Raise LabError where the machine has booted since the folder was made: the folder's name begins with the boot."""
     boot = reach.run("cut -c1-8 /proc/sys/kernel/random/boot_id", deadline).strip()
     if f".{boot}." not in folder:
         raise LabError(f"{reach.name} has booted anew since the job began; run the job again")
+
+
+def _is_there(reach: Reach, folder: str, deadline: Deadline) -> bool:
+    program = shlex.quote(f"{folder}/{PROGRAM}")
+    return bool(reach.run(f"[ -x {program} ] && echo yes", deadline, check=False))
 
 
 def _held(reach: Reach, qemu: str, cargo: Cargo, deadline: Deadline) -> str:

@@ -9,9 +9,9 @@ import socket
 from typing import Self
 
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.base.errors import UnsupportedError
+from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.rig.guest_config import GUEST_SSH_PORT, HOOK_PORT, OLD_RNG, QMP_PORT, RNG, Layout
-from cpuidlab.rig.job_folder import HOOK, INITRD, KERNEL, READOUT
+from cpuidlab.rig.job_folder import HOOK, INITRD, KERNEL, READOUT, check_boot
 from cpuidlab.rig.machine_facts import ALLOW_LOG, LOG_READERS, MachineFacts, ask
 from cpuidlab.rig.reach import FarProgram, Reach
 from cpuidlab.rig.settings import Setting, Settings
@@ -83,7 +83,17 @@ class RealHost:
         return self._reach.run(command, deadline, check=check)
 
     def _read(self, words: str, deadline: Deadline) -> str:
-        """Read files, the kernel log among them where it may be read, with no more right than it takes."""
+        """Read files, the kernel log among them where it may be read, with no more right than it takes.
+
+        The first that a test sees of a panic may be that its files are gone: the machine has booted since.
+        """
+        try:
+            return self._read_there(words, deadline)
+        except LabError:
+            check_boot(self._reach, self.job_folder, deadline)
+            raise
+
+    def _read_there(self, words: str, deadline: Deadline) -> str:
         log = f"host-log={KMSG}"
         way = self._log_reader
         if log not in words.split():
