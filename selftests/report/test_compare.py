@@ -207,6 +207,15 @@ def test_the_command_reads_both_schemas(files: tuple[Path, Path], capsys: pytest
     assert "got worse" not in capsys.readouterr().out.replace("Nothing got worse", "")
 
 
+def test_a_jobs_folder_stands_for_its_matrix(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    matrix_file.write(edited(ONE, to("FAIL")), files[1])
+    page = files[0].with_name("page.html")
+    assert ran(files[0], files[1].parent, "--html", page) == 1
+    assert "FAIL" in capsys.readouterr().out and page.exists()
+    assert ran(files[1].parent, files[0].parent) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
 def test_exit_codes(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     old, new = files
     assert ran(old, new) == 0
@@ -259,7 +268,7 @@ def test_files_that_cannot_be_read_or_written_are_one_line_and_exit_2(
 ) -> None:
     old, new = files
     for words in (
-        (old, new.parent), (old, new.parent / "gone.json"), (old, old / "below"),
+        (old, new.parent.parent), (old, new.parent / "gone.json"), (old, old / "below"),
         (old, new, "--html", new.parent), (old, new, "--html", new.parent / "gone/page.html"),
     ):  # fmt: skip
         assert ran(*words) == 2

@@ -129,8 +129,8 @@ def _export(command: Parser) -> None:
 
 def _compare(command: Parser) -> None:
     add = command.add_argument
-    add("old", type=Path, metavar="OLD.json", help="the matrix.json of the earlier run")
-    add("new", type=Path, metavar="NEW.json", help="the matrix.json of the later run")
+    add("old", type=Path, metavar="OLD", help="the matrix.json of the earlier run, or the job's folder")
+    add("new", type=Path, metavar="NEW", help="the same of the later run")
     add("--html", type=Path, metavar="FILE", help="write the new matrix's page, with what changed")
 
 

@@ -15,10 +15,12 @@ from cpuidlab.report.write import read_about
 
 
 def main(old_path: Path, new_path: Path, page: Path | None = None) -> int:
-    """Compare two matrix.json and print what changed; `page` is a file for the new matrix with what changed on it.
+    """Compare two matrices, each given as a file or as its job's folder, and print what changed.
 
+    `page` is a file for the new matrix with what changed on it.
     Returns 1 where anything got worse, else 0. Raises UsageError where a file cannot be read or written.
     """
+    old_path, new_path = matrix_file.file_of(old_path), matrix_file.file_of(new_path)
     old, new = matrix_file.read(old_path), matrix_file.read(new_path)
     changes = compare(old, new)
     if page:

@@ -18,7 +18,6 @@ from cpuidlab.report.report import Report, report_of
 from cpuidlab.report.summary import count
 from cpuidlab.report.write import UNFINISHED, read_about, write_all
 
-MATRIX = "matrix.json"
 JOB_LOG = "job.log"  # only the folder of an Avocado job has one
 
 
@@ -29,8 +28,8 @@ def main(paths: Sequence[Path], out: Path) -> int:
     Raises UsageError where a matrix cannot be read or `out` cannot be written.
     """
     target = out.resolve()
-    files = {_file(path): path for path in paths}  # a matrix that is named twice is one job
-    if (target / JOB_LOG).exists() or target / MATRIX in files:
+    files = {matrix_file.file_of(path): path for path in paths}  # a matrix that is named twice is one job
+    if (target / JOB_LOG).exists() or target / matrix_file.NAME in files:
         raise UsageError(f"{out} holds the matrix of a job, which would be overwritten; name another folder with --out")
     jobs = [_job(file, path, target) for file, path in files.items()]
     merged = merge(jobs)
@@ -43,18 +42,13 @@ def main(paths: Sequence[Path], out: Path) -> int:
     return exit_code(every, unfinished=sum(UNFINISHED in job.header for job in jobs))
 
 
-def _file(path: Path) -> Path:
-    """Return the matrix.json; a link such as `latest` is followed, because it leads elsewhere after the next job."""
-    return (path / MATRIX if path.is_dir() else path).resolve()
-
-
 def _job(file: Path, path: Path, target: Path) -> Job:
     """Read the matrix of a job, named by the path that the user gave, and what stands beside it."""
     _check_path(str(file))
     folder = os.path.relpath(file.parent, target)
     cells = tuple(_from(folder, cell) for cell in matrix_file.read(file))
-    header, planned = read_about(file.parent) if file.name == MATRIX else ({}, [])
-    name = path.parent if path.name == MATRIX else path
+    header, planned = read_about(file.parent) if file.name == matrix_file.NAME else ({}, [])
+    name = path.parent if path.name == matrix_file.NAME else path
     return Job(printable(str(name)), cells, header, tuple(planned))
 
 

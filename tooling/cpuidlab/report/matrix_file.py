@@ -14,6 +14,7 @@ from cpuidlab.report import facts_json
 from cpuidlab.report.cell import Cell, seen_in_words
 from cpuidlab.report.schema1 import facts_of_words
 
+NAME = "matrix.json"
 SCHEMA = 2
 _KEYS = {
     1: ("case", "host", "release", "paging", "route", "accel", "predicted", "probed",
@@ -23,6 +24,14 @@ _KEYS = {
 }  # fmt: skip
 _ADDED = {1: set[str](), 2: {"predicted_by"}}  # keys that older files of the same schema lack
 _HALF = re.compile("[\ud800-\udfff]")  # JSON can hold half a character; no file and no terminal takes one
+
+
+def file_of(path: Path) -> Path:
+    """Return the matrix of a job's folder, or the file itself.
+
+    A link such as `latest` is followed, because it leads elsewhere after the next job.
+    """
+    return (path / NAME if path.is_dir() else path).resolve()
 
 
 def write(cells: Sequence[Cell], path: Path) -> None:
