@@ -10,6 +10,7 @@
  * FAKEKVM_NO_L2=1: it takes no nested state; with one that it took, a changed model is EINVAL.
  * FAKEKVM_TOUCHES=dr7|xmm1|msr|lost|sibling: each set also clears DR7, the upper half of XMM1, or an MSR, makes the MSR
  * unreadable, or clears DR7 of all other vCPUs. FAKEKVM_LACKS=xcrs: KVM_GET_XCRS fails.
+ * FAKEKVM_NO_XSAVE=1: it has no XCRs.
  * FAKEKVM_BUGGED=1: it tells no model and no segments any more (KVM_BUG_ON).
  * FAKE_MP_STATE sets the state that KVM_GET_MP_STATE tells, FAKE_EXIT the reason with which the next KVM_RUN returns.
  * Like the real one it lets one thread at a time use a vCPU; a guest that has nothing to do stays inside KVM_RUN. Unlike
@@ -184,10 +185,11 @@ static int system_ioctl(unsigned int call, void *arg)
 		switch ((long)arg) {
 		case KVM_CAP_MP_STATE:
 		case KVM_CAP_VCPU_EVENTS:
-		case KVM_CAP_XCRS:
 		case KVM_CAP_XSAVE:
 		case KVM_CAP_DEBUGREGS:
 			return 1;
+		case KVM_CAP_XCRS:
+			return !getenv("FAKEKVM_NO_XSAVE");
 		}
 		return 0;
 	case KVM_GET_MSR_INDEX_LIST:

@@ -119,6 +119,12 @@ def test_a_part_that_kvm_has_and_does_not_tell_is_a_lab_failure(built: Path, tmp
             fake.client().set(0, QEMUS_MODEL)
 
 
+def test_on_a_host_without_xsave_there_are_no_xcrs_to_compare(built: Path, tmp_path: Path) -> None:
+    with qemu(built, tmp_path, FAKEKVM_NO_XSAVE="1", FAKEKVM_TOUCHES="dr7") as fake:
+        fake.do("create 0")
+        assert touched(fake.client().set(0, QEMUS_MODEL)) == ["0: dr7 0x400 -> 0x0"]
+
+
 def test_nothing_is_told_of_a_vm_that_kvm_has_given_up(built: Path, tmp_path: Path) -> None:
     with qemu(built, tmp_path, FAKEKVM_BUGGED="1") as fake:
         fake.do("create 0")
@@ -131,6 +137,7 @@ def test_nothing_is_told_of_a_vm_that_kvm_has_given_up(built: Path, tmp_path: Pa
         ("msrs", "add(list->indices[i]);", "if (i) add(list->indices[i]);", "of 76 MSRs of vCPU 0 the hook has read"),
         ("msrs", "msr < more[i].count", "msr + 1 < more[i].count", "MSRs of vCPU 0 the hook has read"),
         ("state", '{ "debugregs",', "// ", "was read without debugregs"),
+        ("state", '{ "xcrs",', "// ", "was read without xcrs"),
         ("watch", "report(out, watch->called);", "{ }", "the state of vCPU 0 was not read"),
     ],
 )

@@ -92,7 +92,7 @@ struct state {
 
 static pthread_mutex_t prepare_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool prepared;
-static struct { bool has; unsigned int first, bytes; } places[PARTS];	/* of each part in the words */
+static struct { bool has, lacks; unsigned int first, bytes; } places[PARTS];	/* of each part in the words */
 static unsigned int all_words;
 
 static int extent_of(int cap)
@@ -108,7 +108,8 @@ void prepare_state(struct vcpu *vcpu)
 		const struct part *part = &parts[i];
 		int extent = extent_of(part->cap);
 
-		places[i].has = (part->cap == NONE || extent > 0) && extent_of(part->unless) <= 0;
+		places[i].lacks = part->cap != NONE && extent <= 0;
+		places[i].has = !places[i].lacks && extent_of(part->unless) <= 0;
 		places[i].first = all_words;
 		if (places[i].has)
 			places[i].bytes = part->bytes ? part->bytes(vcpu, extent) : _IOC_SIZE(part->call);
@@ -167,9 +168,9 @@ static void print_read(FILE *out, const struct vcpu *vcpu, const struct state *s
 
 	fprintf(out, "w %lu", vcpu->id);
 	for (unsigned int i = 0; i < PARTS; i++) {
-		if (!places[i].has || state->err[i])
+		if (!(places[i].has || places[i].lacks) || state->err[i])
 			continue;
-		fprintf(out, "%s%s", between, parts[i].name);
+		fprintf(out, "%s%s%s", between, places[i].lacks ? "-" : "", parts[i].name);
 		between = "+";
 	}
 	for (unsigned int i = 0; i < PARTS; i++)

@@ -3,9 +3,9 @@
  * The state of a vCPU: state.c has the table of its parts, msrs.c and stats.c read what is more than one call, watch.c
  * reads it right before and right after a call. A report has these lines:
  *
- *   w VCPU PARTS LISTED TWICE READ FAILED   what was read of a vCPU: the names of the parts, joined by "+"; how many MSRs
- *                             stand in all lists together, and were in an earlier list; of how many KVM told the value,
- *                             or did not
+ *   w VCPU PARTS LISTED TWICE READ FAILED   what was read of a vCPU: the names of the parts, joined by "+", where "-" is
+ *                             before the name of a part whose capability this KVM lacks; how many MSRs stand in all
+ *                             lists together, and were in an earlier list; of how many KVM told the value, or did not
  *   d VCPU PART AT OLD NEW    a word of 64 bits that differs. AT is its offset in bytes, the index of an MSR in
  *                             hexadecimal, or the name of a statistic; the values are hexadecimal, or "-" for an MSR that
  *                             KVM does not tell
