@@ -115,6 +115,16 @@ def test_a_lost_connection_says_what_is_known(ssh: str, why: str) -> None:
         Reach("ssh://lab", ("sh", "-c", ssh)).run("sleep 5", Deadline.after(10))
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_lost_exit_code_matters_only_where_it_is_asked_for(is_there: bool) -> None:
+    ssh = f'[ "$0" = true ] && exit {0 if is_there else 255}; echo yes; exit 255'
+    reach = Reach("ssh://lab", ("sh", "-c", ssh))
+    with pytest.raises(LostVMError, match="ssh ended without a word"):
+        reach.run("poll", Deadline.after(10), check=is_there)
+    if is_there:
+        assert reach.run("poll", Deadline.after(10), check=False) == "yes\n"
+
+
 @pytest.mark.parametrize(
     ("ssh", "why"),
     [
