@@ -29,6 +29,13 @@ def test_the_lab_itself_has_not_set_a_tss_before_the_try() -> None:
     assert mapped(fake).answers["tss_addr"] == ("accepted",) * 3
 
 
+def test_only_root_tries_a_call_that_needs_a_right() -> None:
+    answers = {**FROZEN, "nx_huge_pages": ("EPERM",) * 3}
+    kvm = BareKvm(FakeBareVm(answers), Deadline.after(10))
+    assert "nx_huge_pages" in mapped(FakeBareVm(answers)).answers
+    assert "nx_huge_pages" not in freeze_map(kvm, is_root=False).answers
+
+
 def test_a_call_whose_capability_is_missing_is_not_tried() -> None:
     found = mapped(FakeBareVm(FROZEN)).answers
     assert "max_vcpu_id" not in found  # needs KVM_CAP_MAX_VCPU_ID

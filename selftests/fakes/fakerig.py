@@ -249,6 +249,7 @@ class FakeRig:
         self.qmp.ended = True
         self.texts |= {"qemu-exit": f"{exit_code}\n", "qemu-stderr": stderr}
 
+    user = "root"
     log_refused = no_linux = ""
 
     def seen(self, name: str) -> dict[str, Any] | None:

@@ -151,6 +151,7 @@ def rig_with(threads: set[int], log: str = "", uptime: float = 0.0) -> RealRig:
 
     machine = SimpleNamespace(layout=SimpleNamespace(folder="/f", hook_log="", console="", stderr="", exit=""))
     machine.log_refused, machine.threads, machine.run = "", lambda _: threads, run
+    machine.facts = facts()
     return RealRig(SimpleNamespace(), machine, Deadline.after(20))  # type: ignore[arg-type]
 
 

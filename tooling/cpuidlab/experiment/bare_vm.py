@@ -9,6 +9,7 @@ from dataclasses import replace
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.experiment.bare_kvm import OUT, BareKvm, Call
 from cpuidlab.experiment.freeze import FreezeMap, freeze_map
+from cpuidlab.experiment.freeze_table import calls
 from cpuidlab.experiment.note import Note
 from cpuidlab.experiment.observation import ACCEPTED, Fate, Observation, VcpuAnswer, which_model
 from cpuidlab.experiment.rig_logs import LogReader
@@ -157,8 +158,11 @@ class BareVm:
         return word
 
     def freeze(self) -> FreezeMap:
-        """Try what a first vCPU and a first KVM_RUN freeze, on other VMs."""
-        return freeze_map(self.kvm)
+        """Try what a first vCPU and a first KVM_RUN freeze, on other VMs; write down what the user may not try."""
+        is_root = self.rig.user == "root"
+        if not is_root:
+            self.write_down(*(f"{one.text}: not tried, needs {one.right}" for one in calls().values() if one.right))
+        return freeze_map(self.kvm, is_root=is_root)
 
     @property
     def kernel(self) -> Kernel:

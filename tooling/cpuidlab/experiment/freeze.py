@@ -85,24 +85,28 @@ class _Flip:
     asked: int
 
 
-def freeze_map(kvm: BareKvm) -> FreezeMap:
-    """Try every call of the table. Raises LabError where the host fails, or a vCPU does not run."""
-    return _Trials(kvm).map()
+def freeze_map(kvm: BareKvm, *, is_root: bool = True) -> FreezeMap:
+    """Try every call of the table, and as root also those that need a right.
+
+    Raises LabError where the host fails, or a vCPU does not run.
+    """
+    return _Trials(kvm, is_root).map()
 
 
 class _Trials:
     """All tries on one host."""
 
-    def __init__(self, kvm: BareKvm) -> None:
+    def __init__(self, kvm: BareKvm, is_root: bool) -> None:
         self._kvm = kvm
+        self._calls = [one for one in calls().values() if is_root or not one.right]
         self._model: Model = kvm.supported_model()
         self._page = kvm.memory(OUT)
         self._runs: list[Call] = []
 
     def map(self) -> FreezeMap:
         vm = self._kvm.create_vm()
-        has = {one.name: one.needs is None or self._kvm.has(vm, one.needs) for one in calls().values()}
-        usable = [one for one in calls().values() if (known := has[one.name]) is True or known.value]
+        has = {one.name: one.needs is None or self._kvm.has(vm, one.needs) for one in self._calls}
+        usable = [one for one in self._calls if (known := has[one.name]) is True or known.value]
         self._kvm.close(vm)
         tries = {one.name: {phase: self._try(one, phase) for phase in one.phases} for one in usable}
         msrs = tuple(found for index in self._kvm.feature_msrs() if (found := self._msr(index)))

@@ -42,6 +42,7 @@ class FreezeCall:
     first: tuple[str, ...]
     msrs: tuple[tuple[int, int], ...]
     read: FreezeRead | None
+    right: str
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -74,6 +75,7 @@ def _call(row: Mapping[str, Any]) -> FreezeCall:
         first=tuple(row.get("first", ())),
         msrs=tuple((index, value) for index, value in row.get("msrs", ())),
         read=_read(*row["read"]) if "read" in row else None,
+        right=row.get("right", ""),
     )
 
 

@@ -45,6 +45,7 @@ class RealRig(Rig):
         self.real_host = host
         self._known: Known | None = None  # of the guest
         self._threads: set[int] = set()  # of the guest's QEMU, as the machine numbers them
+        self.user = host.facts.user
         self.log_refused = host.log_refused
 
     @property

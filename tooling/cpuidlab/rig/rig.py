@@ -99,6 +99,7 @@ class Rig(ABC):
         self._qmp: Qmp | None = None
         self._hook: Hook | None = None
 
+    user = "root"  # whose programs run on the host
     log_refused = ""  # why the host's kernel log cannot be read
     no_linux = ""  # why no Linux guest boots on the host, whose KVM runs vCPUs all the same
 
