@@ -35,7 +35,7 @@ def command(program: str, kernel: Path, memory: int, console: int, qmp: int) -> 
         f"-object memory-backend-file,id=ram,size=1024M,mem-path=/dev/fd/{memory},share=off "
         "-machine q35,accel=tcg,memory-backend=ram -m 1024 -cpu EPYC,svm=on,npt=on -smp 1 "
         "-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22 "
-        "-device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci "
+        "-device virtio-net-pci,netdev=net,romfile=,guest_announce=off -device virtio-rng-pci "
         f"-kernel {kernel} -incoming defer "
         f"-chardev file,id=console,path=/dev/fd/{console} -serial chardev:console "
         f"-chardev socket,id=qmp,fd={qmp} -mon chardev=qmp,mode=control"
@@ -44,7 +44,7 @@ def command(program: str, kernel: Path, memory: int, console: int, qmp: int) -> 
 
 def restore(program: str, saved: Path, kernel: Path, client_key: Path) -> Floor:
     """Restore the folder `saved` once. Raises OSError, SSHException or QmpError where that fails; ends its QEMU."""
-    key = paramiko.Ed25519Key.from_private_key_file(str(client_key))
+    key = paramiko.RSAKey.from_private_key_file(str(client_key))
     started = time.perf_counter()
     memory, console = os.open(saved / "ram", os.O_RDONLY), os.memfd_create("console")
     ours, theirs = socket.socketpair()

@@ -41,8 +41,8 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What a terminal of 200 columns is sent."""
     monkeypatch.setenv("TERM", "xterm")  # a dumb terminal gets no live line
     console = Console(file=io.StringIO(), force_terminal=True, width=200, soft_wrap=True, highlight=False)
-    monkeypatch.setattr(job_display, "console", console)
-    monkeypatch.setattr(progress, "console", console)
+    monkeypatch.setattr(job_display, "console", lambda: console)
+    monkeypatch.setattr(progress, "console", lambda: console)
     monkeypatch.setattr(progress, "watcher", progress.watcher)
     yield console.file  # type: ignore[misc]
 

@@ -15,6 +15,7 @@ from cpuidlab.base.errors import LabError, UnsupportedError
 from cpuidlab.commands import doctor, doctor_kvm
 from cpuidlab.commands.doctor_kvm import Emulation
 from cpuidlab.rig import host_qemu
+from cpuidlab.rig.host_qemu import HostQemu
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 8, "minor": 2, "micro": 1}, "package": "Debian 8.2"}}}
 QEMU_8 = Emulation("8.2.1 Debian 8.2", svm=True, npt=True)
@@ -55,7 +56,7 @@ def test_the_features_of_the_emulated_vcpu_are_read_in_order(
 def test_a_qemu_that_cannot_carry_each_paging_mode_is_no_lack_of_the_machine(
     answer: bool | LabError, ok: bool, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sees_cr3_reads(_program: str) -> bool:
+    def sees_cr3_reads(_qemu: HostQemu) -> bool:
         if isinstance(answer, LabError):
             raise answer
         return answer

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpuidlab.base.deadline import Deadline
-from cpuidlab.rig.ssh import Pty
+from cpuidlab.rig.streams import Pty
 
 WINDOW = 100_000  # bytes of a program's output that nobody has taken; then it has to wait
 

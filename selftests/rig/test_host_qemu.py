@@ -117,7 +117,18 @@ def test_a_fetched_one_that_misses_them_too_carries_nothing(monkeypatch: pytest.
 def test_another_end_of_the_trial_is_no_answer(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     trials(monkeypatch, code)
     with pytest.raises(LabError, match=f"ended with exit code {code}"):
-        sees_cr3_reads(QEMU)
+        sees_cr3_reads(host_qemu.own_qemu())
+
+
+def test_a_qemu_is_tried_once_and_another_build_of_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    digests = iter(["one", "one", "two"])
+    monkeypatch.setattr(host_qemu, "_run_trial", lambda program: tried.append(program) or READ_MISSED)
+    monkeypatch.setattr(host_qemu, "kept_digest", lambda _: next(digests))
+    for tries in (1, 1, 2):
+        sees_cr3_reads.cache_clear()
+        assert not sees_cr3_reads(host_qemu.own_qemu())
+        assert len(tried) == tries
 
 
 def test_a_machine_without_qemu_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,6 @@ RELEASE = "6.1.0-9-amd64"
 @pytest.fixture(autouse=True)
 def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(artifact_gc, "make_room", lambda *_: None)
-    images._source_digest.cache_clear()
 
 
 @pytest.fixture
@@ -61,7 +60,6 @@ def test_each_file_of_a_base_makes_another_base(base_of: Path, keys: Keys, file:
     assert images._base("host", keys, {}) == before
     with (base_of / file).open("a") as opened:
         opened.write("another-program\n")
-    images._source_digest.cache_clear()
     assert images._base("host", keys, {}) != before
 
 
@@ -71,7 +69,6 @@ def test_other_keys_and_another_hook_make_another_base(base_of: Path, keys: Keys
     first = images._base("host", keys, {images.HOOK_IN_HOST: hook})
     (keys.folder / "client_key.pub").write_text("another\n")
     second = images._base("host", keys, {images.HOOK_IN_HOST: hook})
-    images._source_digest.cache_clear()
     hook.write_bytes(b"two")
     assert len({first, second, images._base("host", keys, {images.HOOK_IN_HOST: hook})}) == 3
 

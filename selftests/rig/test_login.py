@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError
-from cpuidlab.rig import login
+from cpuidlab.rig import login, ssh
 
 
 def attempt(monkeypatch: pytest.MonkeyPatch, *errors: Exception, seconds: float = 10) -> list[Any]:
@@ -18,7 +18,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch, *errors: Exception, seconds: float 
             if len(attempts) <= len(errors):
                 raise errors[len(attempts) - 1]
 
-    monkeypatch.setattr(login, "Ssh", Ssh)
+    monkeypatch.setattr(ssh, "Ssh", Ssh)
     keys: Any = "keys"
     streams: Any = iter(range(10**6))
     patience = Deadline.after(seconds)

@@ -72,11 +72,11 @@ class Lively:
     def start(self) -> None:
         """Show the line."""
         if self._live is None:
-            self._live = Live(console=console, transient=True, refresh_per_second=2, get_renderable=self._line)
+            self._live = Live(console=console(), transient=True, refresh_per_second=2, get_renderable=self._line)
             self._live.start()
             for handler in LOG_UI.handlers:  # they keep the streams that they once had
                 if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-                    self._streams.append((handler, handler.setStream(FileProxy(console, handler.stream))))
+                    self._streams.append((handler, handler.setStream(FileProxy(console(), handler.stream))))
 
     def stop(self) -> None:
         """Take the line away."""
@@ -101,7 +101,7 @@ Display = Plain | Lively
 
 def is_lively() -> bool:
     """Tell whether a line at the bottom can be kept: both streams must be the terminal."""
-    return console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty()
+    return console().is_terminal and not console().is_dumb_terminal and sys.stdout.isatty()
 
 
 @contextmanager

@@ -1,19 +1,29 @@
 """Show progress to people: a line on stderr when a long step begins, and a line when the step ends."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+@cache
+def console() -> Console:
+    """Return the console on stderr."""
+    from rich.console import Console  # noqa: PLC0415  a command that shows nothing ends before this would be imported
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """Print one plain line; square brackets in it are text, not markup."""
-    console.print(text, markup=False)
+    console().print(text, markup=False)
     sys.stderr.flush()
 
 

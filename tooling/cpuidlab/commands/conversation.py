@@ -1,16 +1,19 @@
 """Join a program over SSH to this process's own input and outputs, until the program ends."""
 
+from __future__ import annotations
+
 import os
 import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn, Protocol
-
-from paramiko import Channel
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from cpuidlab.base.deadline import POLL_SECONDS, Deadline
 from cpuidlab.base.errors import LabError
+
+if TYPE_CHECKING:
+    from paramiko import Channel
 
 CHUNK = 32768  # bytes
 LOOK_SECONDS = 0.2  # between two looks at the machine, and at the window's size

@@ -116,13 +116,13 @@ def _tcg_svm(emulation: doctor_kvm.Emulation) -> Check:
 
 
 def _host_qemu(emulation: doctor_kvm.Emulation) -> Check:
-    """Try whether this machine's QEMU can carry hosts in each paging mode; about 0.5 s."""
+    """Try whether this machine's QEMU can carry hosts in each paging mode; about 0.5 s, once for each QEMU."""
     from cpuidlab.rig import host_qemu  # noqa: PLC0415  it brings SSH with it
 
     if not (emulation.svm and emulation.npt):
         return Check("host-qemu", False, False, "not tried: this QEMU emulates no SVM with nested paging")
     try:
-        is_good = host_qemu.sees_cr3_reads(host_qemu.QEMU)
+        is_good = host_qemu.sees_cr3_reads(host_qemu.own_qemu())
     except (LabError, UsageError, OSError, RuntimeError) as error:  # RuntimeError: no HOME, see _cache
         return Check("host-qemu", False, False, f"could not be tried: {error}")
     if is_good:

@@ -1,12 +1,14 @@
 """Copy single files to and from a VM over SSH: there is no scp in it, but `cat`."""
 
+from __future__ import annotations
+
 import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from cpuidlab.base.atomic import written_aside
 from cpuidlab.base.command import last_line
@@ -14,7 +16,9 @@ from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.commands.conversation import Descriptor, converse
 from cpuidlab.commands.far_command import quoted
-from cpuidlab.rig.ssh import Ssh
+
+if TYPE_CHECKING:
+    from cpuidlab.rig.ssh import Ssh
 
 START_SECONDS = 60.0  # until the program at the other end runs
 MOST_MODE = 0o777  # of a file that comes from a VM: no set-user-ID program for this machine

@@ -1,12 +1,14 @@
 """The command `cpuidlab shell`: a shell, or one program, on a nested host or in the guest on it."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.die_with_parent import die_with, own_temp_folder
@@ -24,7 +26,9 @@ from cpuidlab.rig.host_config import Setup, check_accel, setup
 from cpuidlab.rig.nested_rig import NestedRig
 from cpuidlab.rig.rig import Stage
 from cpuidlab.rig.snapshots import restorable
-from cpuidlab.rig.ssh import Ssh
+
+if TYPE_CHECKING:
+    from cpuidlab.rig.ssh import Ssh
 
 PROFILE = PROFILES["small"]
 # Until the machine has let us in, and until a program runs on it. The rest has no end but the machine's or the user's.

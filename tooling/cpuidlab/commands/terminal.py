@@ -1,5 +1,7 @@
 """The user's terminal while a program in a VM has it: raw, of the right size, and put back however that ends."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
@@ -7,11 +9,12 @@ import termios
 import tty
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from paramiko import Channel
+from cpuidlab.rig.streams import Pty
 
-from cpuidlab.rig.ssh import Pty
+if TYPE_CHECKING:
+    from paramiko import Channel
 
 ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 # Puts the terminal back after kill -9: the end of its input, without a word before, is the end of ours. Some shells do

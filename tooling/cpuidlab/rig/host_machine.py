@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.kernels.kernel import Kernel
 from cpuidlab.rig.keys import Keys
-from cpuidlab.rig.ssh import Stream
+from cpuidlab.rig.streams import Stream
 
 
 @dataclass(frozen=True)

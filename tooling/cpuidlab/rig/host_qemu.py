@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from cpuidlab.base.artifact_kinds import Kind
-from cpuidlab.base.artifacts import made
+from cpuidlab.base.artifacts import file_digest, made
 from cpuidlab.base.command import run
 from cpuidlab.base.errors import LabError, UsageError
+from cpuidlab.base.kept_digests import kept_digest
 from cpuidlab.base.paths import GUESTS, TOOLING
 from cpuidlab.kernels import aptfetch, suites
 from cpuidlab.rig.compiled import compiled
@@ -31,6 +32,8 @@ FETCHED_MB = 43  # in 104 packages
 _LAUNCHER = TOOLING / "qemu" / QEMU
 
 TRIAL = GUESTS / "svm_trial.S"
+TRIALS = Kind("trials", cost=1)
+_ANSWER = "exit-code"
 _FLAGS = ("-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-Ttext=0x100000")
 _TRIAL_SECONDS = 20
 # QEMU's exit code for the letter that guests/svm_trial.S writes to isa-debug-exit: twice the letter, plus 1.
@@ -59,11 +62,11 @@ def host_qemu() -> HostQemu:
     Raises UsageError where QEMU is not installed, LabError where a trial does not run or the other cannot be fetched.
     """
     own = own_qemu()
-    if sees_cr3_reads(own.program):
+    if sees_cr3_reads(own):
         return own
     folder = made(FETCHED, SUITE, {"packages": " ".join(PACKAGES), "launcher": _LAUNCHER.read_text()}, _fetch)
     fetched = HostQemu(str(folder / QEMU), folder / "root/usr/bin" / QEMU, f"fetched from Debian's suite {SUITE}")
-    if not sees_cr3_reads(fetched.program):
+    if not sees_cr3_reads(fetched):
         raise LabError(f"{fetched.version}: it does not intercept a guest's reads of CR3 either")
     return fetched
 
@@ -87,15 +90,21 @@ def not_installed() -> UsageError:
 
 
 @cache
-def sees_cr3_reads(program: str) -> bool:
-    """Tell whether a QEMU under TCG intercepts a guest's reads of CR3; about 0.5 s.
+def sees_cr3_reads(qemu: HostQemu) -> bool:
+    """Tell whether a QEMU under TCG intercepts a guest's reads of CR3; about 0.5 s, once for each QEMU.
 
     Raises LabError where the trial ends with an exit code that is neither READ_SEEN nor READ_MISSED.
     """
+    inputs = {"qemu": kept_digest(qemu.binary), "trial": file_digest(TRIAL), "cpu": CPU}
+    folder = made(TRIALS, "svm-trial", inputs, lambda into: _try(qemu.program, into / _ANSWER))
+    return (folder / _ANSWER).read_text() == str(READ_SEEN)
+
+
+def _try(program: str, answer: Path) -> None:
     code = _run_trial(program)
     if code not in (READ_SEEN, READ_MISSED):
         raise LabError(f"the trial of QEMU's SVM, {TRIAL.name}, ended with exit code {code}: {program} does not run it")
-    return code == READ_SEEN
+    answer.write_text(str(code))
 
 
 def _run_trial(program: str) -> int:

@@ -1,11 +1,13 @@
 """A nested host under QEMU: emulated on any machine, or run by this machine's own KVM."""
 
+from __future__ import annotations
+
 import fcntl
 import re
 import shlex
 import socket
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from cpuidlab.base.command import last_line
 from cpuidlab.base.deadline import Deadline, wait_for
@@ -13,10 +15,12 @@ from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig.console import failed_boot
 from cpuidlab.rig.host_machine import Boot
 from cpuidlab.rig.qemu_command import channel_words, cold_words, restore_words
-from cpuidlab.rig.qmp import Qmp
 from cpuidlab.rig.rest import wait_for_rest
 from cpuidlab.rig.sparse_file import copy_sparse, new_memory
 from cpuidlab.rig.vm_process import Output, VmProcess
+
+if TYPE_CHECKING:
+    from cpuidlab.rig.qmp import Qmp
 
 RAM, STATE = "ram", "state"  # the files of a snapshot: memory, and QEMU's own migration stream
 _IGNORE_SHARED = {"capability": "x-ignore-shared", "state": True}
@@ -66,6 +70,8 @@ class QemuMachine:
             descriptors = (memory.fileno(), console.descriptor, theirs.fileno())
             command = [*words, *channel_words(console.descriptor, theirs.fileno())]
             qemu = VmProcess(command, descriptors, console)
+        from cpuidlab.rig.qmp import Qmp  # noqa: PLC0415  it brings asyncio with it, and QEMU starts meanwhile
+
         try:
             qmp = Qmp(name, ours, deadline)
         except LabError as error:

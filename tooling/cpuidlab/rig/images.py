@@ -5,15 +5,15 @@ program, the kernel's modules, the keys. The same inputs give the same bytes. Th
 are those of this machine at build time; they are not in the hash.
 """
 
-import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from cpuidlab.base import artifact_gc
 from cpuidlab.base.artifact_kinds import Kind
-from cpuidlab.base.artifacts import file_digest, made
+from cpuidlab.base.artifacts import made
 from cpuidlab.base.errors import LabError
+from cpuidlab.base.kept_digests import kept_digest
 from cpuidlab.base.paths import GUESTS, TOOLING
 from cpuidlab.base.word_list import read_list
 from cpuidlab.kernels.kernel import Kernel
@@ -99,7 +99,7 @@ def tcpline() -> Path:
 
 def made_of(role: str, kernel: Kernel, base: Path, programs: Mapping[str, Path]) -> dict[str, str]:
     """Return the inputs of the initramfs of a "host" or "guest" for `kernel`, without making it."""
-    more = {name: _source_digest(path) for name, path in programs.items()}
+    more = {name: kept_digest(path) for name, path in programs.items()}
     return {"base": base.parent.name, "kernel": kernel.digest, "modules": " ".join(_modules(role)), **more}
 
 
@@ -123,8 +123,8 @@ def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
     scripts = {"etc/inittab": GUESTS / "inittab", "etc/rc.common": GUESTS / "rc.common", "etc/rc": GUESTS / role / "rc"}
     copies = scripts | extra | {"usr/bin/readout": compiled("readout", [GUESTS / "readout.c"], "-static")}
     inputs = {"keys": keys.digest, "files": " ".join(files)}
-    inputs |= {name: _source_digest(path) for name, path in copies.items()}
-    inputs |= {name: _source_digest(initramfs.find(name)) for name in files}
+    inputs |= {name: kept_digest(path) for name, path in copies.items()}
+    inputs |= {name: kept_digest(initramfs.find(name)) for name in files}
 
     def assemble(folder: Path) -> None:
         initramfs.lay_base(folder / "root", keys, files, copies)
@@ -135,8 +135,3 @@ def _base(role: str, keys: Keys, extra: dict[str, Path]) -> Path:
 
 def _modules(role: str) -> list[str]:
     return read_list(GUESTS / role / "modules.list")
-
-
-@functools.cache
-def _source_digest(path: Path) -> str:
-    return file_digest(path)

@@ -1,11 +1,17 @@
 """Log in to a VM over SSH, again and again until its server lets us in."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig.keys import Keys
-from cpuidlab.rig.ssh import Ssh, Stream
+from cpuidlab.rig.streams import Stream
+
+if TYPE_CHECKING:
+    from cpuidlab.rig.ssh import Ssh
 
 # For one attempt: a server that is coming up may never answer the first connection.
 SSH_TRY_SECONDS = 10.0
@@ -24,7 +30,11 @@ def log_in(
     def attempt() -> Ssh | None:
         nonlocal last
         try:
-            return Ssh(f"{who} {rig}", open_stream(), keys, patience.within(SSH_TRY_SECONDS), watch)
+            stream = open_stream()
+            # The server of a host that was just restored takes as long to greet as paramiko takes to be imported.
+            from cpuidlab.rig.ssh import Ssh  # noqa: PLC0415
+
+            return Ssh(f"{who} {rig}", stream, keys, patience.within(SSH_TRY_SECONDS), watch)
         except LostVMError:
             raise
         except (LabError, OSError) as error:

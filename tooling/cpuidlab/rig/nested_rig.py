@@ -1,12 +1,14 @@
 """A rig whose host is a virtual machine of the lab's own: it boots any kernel, and can be saved and restored."""
 
+from __future__ import annotations
+
 import json
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError
@@ -14,7 +16,9 @@ from cpuidlab.rig.guest_config import NESTED, Profile
 from cpuidlab.rig.host_config import Setup
 from cpuidlab.rig.host_machine import HostMachine
 from cpuidlab.rig.rig import GuestMark, GuestStart, Rig
-from cpuidlab.rig.ssh import Ssh
+
+if TYPE_CHECKING:
+    from cpuidlab.rig.ssh import Ssh
 
 MARK = "guest-mark.json"  # in a snapshot
 

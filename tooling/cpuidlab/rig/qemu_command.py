@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from cpuidlab.base.artifacts import file_digest
+from cpuidlab.base.kept_digests import kept_digest
 from cpuidlab.rig.host_machine import Boot
 from cpuidlab.rig.host_qemu import qemu_for
 
@@ -16,7 +16,7 @@ def qemu_identity(accel: str, cpu: str) -> str:
     Raises UsageError where QEMU is not installed.
     """
     _, *words = machine_words(0, accel, cpu, share=True)
-    return f"{file_digest(qemu_for(accel).binary)} {' '.join(words)}"
+    return f"{kept_digest(qemu_for(accel).binary)} {' '.join(words)}"
 
 
 def machine_words(memory: int, accel: str, cpu: str, share: bool) -> list[str]:
@@ -31,7 +31,7 @@ def machine_words(memory: int, accel: str, cpu: str, share: bool) -> list[str]:
         "-object", ram, "-machine", f"q35,accel={accel},memory-backend=ram", "-m", str(MEMORY_MIB),
         "-cpu", cpu, "-smp", "1",
         "-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",
-        "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
+        "-device", "virtio-net-pci,netdev=net,romfile=,guest_announce=off", "-device", "virtio-rng-pci",
     ]  # fmt: skip
 
 

@@ -1,10 +1,15 @@
 """Read files of a VM in one go, by its program `readout` (guests/readout.c)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.rig.host_machine import HostShell
-from cpuidlab.rig.ssh import Ssh
+
+if TYPE_CHECKING:
+    from cpuidlab.rig.ssh import Ssh
 
 
 def read_files(vm: Ssh | HostShell, paths: Mapping[str, str], deadline: Deadline) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """A rig: a host with its guest, at one of three stages. `boot.py` brings a rig from one stage to the next."""
 
+from __future__ import annotations
+
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cpuidlab.base.deadline import Deadline, wait_for
 from cpuidlab.base.errors import LabError, LostVMError
@@ -18,10 +20,12 @@ from cpuidlab.rig.guest_config import Layout, Profile
 from cpuidlab.rig.host_machine import HostSetup, HostShell, Machine
 from cpuidlab.rig.login import log_in
 from cpuidlab.rig.panic import guest_panic
-from cpuidlab.rig.qmp import Qmp
 from cpuidlab.rig.readout import read_files
-from cpuidlab.rig.ssh import Ssh, Stream
-from cpuidlab.rig.streams import ChannelLines, as_socket
+from cpuidlab.rig.streams import ChannelLines, Stream, as_socket
+
+if TYPE_CHECKING:
+    from cpuidlab.rig.qmp import Qmp
+    from cpuidlab.rig.ssh import Ssh
 
 T = TypeVar("T")
 KMSG = "/dev/kmsg"
@@ -141,6 +145,8 @@ class Rig(ABC):
     @property
     def qmp(self) -> Qmp:
         """QMP of the guest's QEMU."""
+        from cpuidlab.rig.qmp import Qmp  # noqa: PLC0415  see login.py
+
         if self._qmp is None:
             stream = self.host.open_tcp(guest_config.QMP_PORT, self.deadline)
             self._qmp = Qmp("guest", as_socket(stream), self.deadline)

@@ -2,18 +2,16 @@
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import paramiko
 
 from cpuidlab.base.deadline import POLL_SECONDS, Deadline
 from cpuidlab.base.errors import LabError, LostVMError
 from cpuidlab.rig.keys import Keys
+from cpuidlab.rig.streams import Pty, Stream
 
 # A refused connection is raised, not logged: the lab tries again while a machine is coming up. Avocado reads one line
 # of a test's log each 10 ms: with debug lines of SSH it would still read half a second after the test has ended.
@@ -22,17 +20,6 @@ logging.getLogger("paramiko").setLevel(logging.WARNING)
 
 # An emulated host may lose its timer's interrupt. It stands still, or runs a spinning vCPU, until a packet comes.
 KEEPALIVE_SECONDS = 1
-
-Stream: TypeAlias = socket.socket | paramiko.Channel
-
-
-@dataclass(frozen=True)
-class Pty:
-    """A pseudo-terminal for a program: the terminal's type, as in $TERM, and its size in characters."""
-
-    term: str
-    columns: int
-    rows: int
 
 
 class Ssh:

@@ -1,20 +1,36 @@
 """An SSH channel as a socket, for QMP, and as lines, for the hook."""
 
+from __future__ import annotations
+
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-
-from paramiko import Channel
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from cpuidlab.base.deadline import POLL_SECONDS, Deadline
 from cpuidlab.base.errors import ClosedError, LabError
 
+if TYPE_CHECKING:
+    from paramiko import Channel
+
 SEND_SECONDS = 60.0
 
+Stream: TypeAlias = "socket.socket | Channel"
 
-def as_socket(channel: Channel | socket.socket) -> socket.socket:
+
+@dataclass(frozen=True)
+class Pty:
+    """A pseudo-terminal for a program: the terminal's type, as in $TERM, and its size in characters."""
+
+    term: str
+    columns: int
+    rows: int
+
+
+def as_socket(channel: Stream) -> socket.socket:
     """Return a socket whose other end is `channel`: asyncio reads sockets only. When one closes, the other closes."""
     if isinstance(channel, socket.socket):
         return channel
@@ -42,7 +58,7 @@ def as_socket(channel: Channel | socket.socket) -> socket.socket:
 class ChannelLines:
     """Lines over an SSH channel or a socket, for the hook's protocol."""
 
-    def __init__(self, channel: Channel | socket.socket, watch: Callable[[], None]) -> None:
+    def __init__(self, channel: Stream, watch: Callable[[], None]) -> None:
         """`watch` raises LostVMError when the machine behind the channel is gone."""
         self._channel = channel
         self._watch = watch
