@@ -237,3 +237,10 @@ def test_what_an_accepted_change_may_alter(monkeypatch: pytest.MonkeyPatch) -> N
     assert not_of_a_change("pcid=off", (DR7, TSC), 0) == (DR7, TSC)
     assert not_of_a_change("pcid=off,nx=off", (DR7, TSC), 0) == (TSC,)
     assert not_of_a_change("unheard_of", (DR7, TSC, other), 0) == (other,)
+
+
+def test_a_wake_up_is_counted_late_and_only_counted_up() -> None:
+    counted = Difference(1, "stat", "halt_wakeup", "0x650", "0x651")
+    undone = Difference(1, "stat", "halt_wakeup", "0x651", "0x650")
+    assert without_what_moves((counted, undone)) == (counted, undone)
+    assert without_what_moves((counted, undone), live=True) == (undone,)
