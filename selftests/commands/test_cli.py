@@ -88,7 +88,15 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     assert errors.read_text() == ""
 
 
-def test_the_doctor_imports_nothing_heavy() -> None:
-    program = "import sys; from cpuidlab.commands import cli, doctor; print(*sys.modules)"
+def imported_by(module: str) -> set[str]:
+    program = f"import sys; from cpuidlab.commands import cli, {module}; print(*sys.modules)"
     names = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"avocado", "paramiko", "rich", "jinja2", "qemu"} & {name.split(".")[0] for name in names}
+    return {name.split(".")[0] for name in names}
+
+
+def test_the_doctor_imports_nothing_heavy() -> None:
+    assert not {"avocado", "paramiko", "rich", "jinja2", "qemu"} & imported_by("doctor")
+
+
+def test_the_shell_starts_its_machine_before_it_imports_what_is_heavy() -> None:
+    assert not {"avocado", "paramiko", "cryptography", "rich", "jinja2", "qemu", "asyncio"} & imported_by("shell")

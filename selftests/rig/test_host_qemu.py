@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from cpuidlab.base import artifact_gc
 from cpuidlab.base.artifacts import NotMadeError, only_looking
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.kernels import aptfetch
@@ -120,15 +121,33 @@ def test_another_end_of_the_trial_is_no_answer(monkeypatch: pytest.MonkeyPatch, 
         sees_cr3_reads(host_qemu.own_qemu())
 
 
-def test_a_qemu_is_tried_once_and_another_build_of_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changed", ["kept_digest", "file_digest", "_FLAGS", "_MACHINE"])
+def test_a_qemu_is_tried_once_and_again_where_it_or_the_trial_has_changed(
+    monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
     tried: list[str] = []
-    digests = iter(["one", "one", "two"])
     monkeypatch.setattr(host_qemu, "_run_trial", lambda program: tried.append(program) or READ_MISSED)
-    monkeypatch.setattr(host_qemu, "kept_digest", lambda _: next(digests))
     for tries in (1, 1, 2):
         sees_cr3_reads.cache_clear()
+        if tries == 2:
+            other = ("-other",) if changed.startswith("_") else lambda _: "another"
+            monkeypatch.setattr(host_qemu, changed, other)
         assert not sees_cr3_reads(host_qemu.own_qemu())
         assert len(tried) == tries
+
+
+def test_who_only_looks_is_told_and_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trials(monkeypatch, READ_SEEN)
+    with only_looking():
+        assert sees_cr3_reads(host_qemu.own_qemu())
+    assert not (tmp_path / "cache/kvm-cpuid-lab/trials").exists()
+
+
+def test_the_trials_of_two_qemus_are_both_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials(monkeypatch, READ_MISSED)
+    archive(monkeypatch)
+    host_qemu.host_qemu()
+    assert [entry.stale for entry in artifact_gc.entries() if entry.kind == "trials"] == [False, False]
 
 
 def test_a_machine_without_qemu_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

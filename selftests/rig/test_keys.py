@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cpuidlab.base.errors import LabError
 from cpuidlab.rig.keys import Keys, lab_keys
 
 
@@ -29,6 +30,13 @@ def test_the_pinned_key_is_the_host_s_and_no_other(keys: Keys) -> None:
     assert keys.pinned.encode() != keys.client.get_base64().encode()
     assert keys.pinned in (keys.folder / "host_key.pub").read_text()
     assert keys.host_key_dropbear.stat().st_size > 64
+
+
+@pytest.mark.parametrize("damage", [b"", b"no key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+def test_a_damaged_key_is_one_line_that_says_what_to_do(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "client_key").write_bytes(damage)
+    with pytest.raises(LabError, match=f"client_key is damaged; remove {tmp_path} and run again"):
+        _ = Keys(tmp_path).client
 
 
 @pytest.mark.parametrize("name", ["host_key", "client_key.pub"])

@@ -1,13 +1,14 @@
 """Keep the cache small: see what lies in it, by kind, how large and whether stale, and drop what costs least."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpuidlab.base import artifacts
+from cpuidlab.base import artifacts, kept_digests
 from cpuidlab.base.artifact_kinds import Kind, label_of, registered
 from cpuidlab.base.paths import cache_dir
 
@@ -73,6 +74,8 @@ def prune(everything: bool = False, max_size: int | None = None) -> list[Entry]:
     process needs now stays.
     """
     there = [entry for entry in entries() if entry.is_made]
+    if everything:
+        shutil.rmtree(cache_dir() / kept_digests.FOLDER, ignore_errors=True)
     gone = [entry for entry in there if (entry.stale or everything) and artifacts.drop(entry.path)]
     if max_size is not None:
         left = entries()

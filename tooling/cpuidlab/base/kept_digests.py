@@ -1,4 +1,4 @@
-"""SHA-256 of installed programs, kept in the cache: a program is read again only when it has changed."""
+"""SHA-256 of programs and images, kept in the cache: a file is read again only when it has changed."""
 
 import os
 import time
@@ -16,7 +16,7 @@ SETTLED_SECONDS = 2.0
 
 
 def kept_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; for a file at a path that stays, such as an installed program's.
+    """Return the SHA-256 of a file's bytes; for a file that is asked for again and again, at the same path.
 
     The file is not read again while its device, inode, size and change time are what they were. The change time is the
     kernel's own: unlike the time of modification, no program can set it (inode(7)).

@@ -94,7 +94,7 @@ def _shell(command: Parser) -> None:
 def _sweep(command: Parser) -> None:
     add = command.add_argument
     add("--host", default="", metavar="HOST[,...]", help="the hosts to sweep; all: every usable series")
-    add("--paging", default="npt,shadow", help="npt, shadow or both (both)")
+    add("--paging", default="npt,shadow", help="npt, shadow, or npt,shadow (the default)")
     add("--accel", default="tcg", help=ACCEL)
     add("--cpu", default="", metavar="MODEL", help="another CPU for the guest, as QEMU's -cpu takes it")
     add("--host-cpu", default="", metavar="MODEL", help="another CPU for the nested host: EPYC,pku=on,la57=on")

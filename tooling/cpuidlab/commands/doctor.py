@@ -117,7 +117,7 @@ def _tcg_svm(emulation: doctor_kvm.Emulation) -> Check:
 
 def _host_qemu(emulation: doctor_kvm.Emulation) -> Check:
     """Try whether this machine's QEMU can carry hosts in each paging mode; about 0.5 s, once for each QEMU."""
-    from cpuidlab.rig import host_qemu  # noqa: PLC0415  it brings SSH with it
+    from cpuidlab.rig import host_qemu  # noqa: PLC0415  it brings much with it
 
     if not (emulation.svm and emulation.npt):
         return Check("host-qemu", False, False, "not tried: this QEMU emulates no SVM with nested paging")
@@ -178,7 +178,7 @@ def _bochs() -> Check:
         lack = bochs.lacking()
         if lack:
             return Check("bochs", False, False, f"not needed: {what}, and needs {lack}", f"sudo apt-get install {lack}")
-        return Check("bochs", True, False, f"{what}; the first job builds Bochs, in two minutes of a processor")
+        return Check("bochs", True, False, f"{what}; the first job builds Bochs, in two to five minutes of a processor")
     return Check("bochs", True, False, what)
 
 

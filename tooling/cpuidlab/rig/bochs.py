@@ -26,7 +26,7 @@ BIOS_PACKAGE, BIOS = "bochsbios", "usr/share/bochs/BIOS-bochs-latest"
 PATCH = TOOLING / "bochs" / "bochs.patch"
 COMPILER = "g++"
 FETCHED_MB = 24  # once: the suite's lists, 20, and source and BIOS
-BUILD_SECONDS = 3600  # 4.5 minutes of one processor
+BUILD_SECONDS = 3600  # two to five minutes of one processor
 _UNPACK_SECONDS = 120
 # No display and no devices but those of the host. Without BX_SUPPORT_SMP time runs on while the only CPU is halted.
 OPTIONS = (

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from cpuidlab.base.artifact_kinds import Kind
-from cpuidlab.base.artifacts import file_digest, made
+from cpuidlab.base.artifacts import NotMadeError, file_digest, made
 from cpuidlab.base.command import run
 from cpuidlab.base.errors import LabError, UsageError
 from cpuidlab.base.kept_digests import kept_digest
@@ -35,6 +35,10 @@ TRIAL = GUESTS / "svm_trial.S"
 TRIALS = Kind("trials", cost=1)
 _ANSWER = "exit-code"
 _FLAGS = ("-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-Ttext=0x100000")
+_MACHINE = (
+    "-machine", f"q35,accel={ACCEL}", "-cpu", CPU, "-m", "64", "-nodefaults", "-no-user-config", "-display", "none",
+    "-device", "isa-debug-exit,iobase=0x501,iosize=1",
+)  # fmt: skip
 _TRIAL_SECONDS = 20
 # QEMU's exit code for the letter that guests/svm_trial.S writes to isa-debug-exit: twice the letter, plus 1.
 READ_SEEN, READ_MISSED = 2 * ord("C") + 1, 2 * ord("H") + 1
@@ -95,25 +99,30 @@ def sees_cr3_reads(qemu: HostQemu) -> bool:
 
     Raises LabError where the trial ends with an exit code that is neither READ_SEEN nor READ_MISSED.
     """
-    inputs = {"qemu": kept_digest(qemu.binary), "trial": file_digest(TRIAL), "cpu": CPU}
-    folder = made(TRIALS, "svm-trial", inputs, lambda into: _try(qemu.program, into / _ANSWER))
-    return (folder / _ANSWER).read_text() == str(READ_SEEN)
+    digest = kept_digest(qemu.binary)
+    inputs = {"qemu": digest, "trial": file_digest(TRIAL), "made": " ".join(_FLAGS), "run": " ".join(_MACHINE)}
+    try:
+        folder = made(TRIALS, f"svm-{digest[:8]}", inputs, lambda into: _keep_answer(qemu.program, into / _ANSWER))
+    except NotMadeError:  # who only looks is told all the same
+        return _answer(qemu.program) == READ_SEEN
+    return int((folder / _ANSWER).read_text()) == READ_SEEN
 
 
-def _try(program: str, answer: Path) -> None:
+def _keep_answer(program: str, file: Path) -> None:
+    file.write_text(str(_answer(program)))
+
+
+def _answer(program: str) -> int:
     code = _run_trial(program)
     if code not in (READ_SEEN, READ_MISSED):
         raise LabError(f"the trial of QEMU's SVM, {TRIAL.name}, ended with exit code {code}: {program} does not run it")
-    answer.write_text(str(code))
+    return code
 
 
 def _run_trial(program: str) -> int:
     """Run the trial under TCG and return QEMU's exit code."""
     kernel = compiled("svm-trial", [TRIAL], *_FLAGS)
-    words = [
-        program, "-machine", f"q35,accel={ACCEL}", "-cpu", CPU, "-m", "64", "-nodefaults", "-no-user-config",
-        "-display", "none", "-kernel", str(kernel), "-device", "isa-debug-exit,iobase=0x501,iosize=1",
-    ]  # fmt: skip
+    words = [program, *_MACHINE, "-kernel", str(kernel)]
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

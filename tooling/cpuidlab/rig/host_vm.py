@@ -70,9 +70,9 @@ class QemuMachine:
             descriptors = (memory.fileno(), console.descriptor, theirs.fileno())
             command = [*words, *channel_words(console.descriptor, theirs.fileno())]
             qemu = VmProcess(command, descriptors, console)
-        from cpuidlab.rig.qmp import Qmp  # noqa: PLC0415  it brings asyncio with it, and QEMU starts meanwhile
-
         try:
+            from cpuidlab.rig.qmp import Qmp  # noqa: PLC0415  it brings asyncio with it, and QEMU starts meanwhile
+
             qmp = Qmp(name, ours, deadline)
         except LabError as error:
             qemu.end()

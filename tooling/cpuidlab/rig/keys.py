@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from cpuidlab.base.artifact_kinds import Kind
 from cpuidlab.base.artifacts import file_digest, made
 from cpuidlab.base.command import run
+from cpuidlab.base.errors import LabError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -49,13 +50,15 @@ class Keys:
 
     @cached_property
     def client(self) -> PKey:
-        """The client's private key."""
+        """The client's private key. Raises LabError where its file is damaged."""
         from cryptography.hazmat.primitives.serialization import load_ssh_private_key  # noqa: PLC0415  see login.py
         from paramiko import RSAKey  # noqa: PLC0415
 
-        written = (self.folder / "client_key").read_bytes()
-        # unchecked: the check takes 50 ms, and a key of ours that was damaged lets us in nowhere
-        private = load_ssh_private_key(written, None, unsafe_skip_rsa_key_validation=True)
+        file = self.folder / "client_key"
+        try:  # unchecked: the check takes 50 ms, and with wrong numbers in the key no VM would let us in
+            private = load_ssh_private_key(file.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
+        except ValueError as error:
+            raise LabError(f"{file} is damaged; remove {self.folder} and run again") from error
         return RSAKey(key=cast("RSAPrivateKey", private))
 
 

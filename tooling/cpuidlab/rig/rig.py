@@ -145,9 +145,9 @@ class Rig(ABC):
     @property
     def qmp(self) -> Qmp:
         """QMP of the guest's QEMU."""
-        from cpuidlab.rig.qmp import Qmp  # noqa: PLC0415  see login.py
-
         if self._qmp is None:
+            from cpuidlab.rig.qmp import Qmp  # noqa: PLC0415  see login.py
+
             stream = self.host.open_tcp(guest_config.QMP_PORT, self.deadline)
             self._qmp = Qmp("guest", as_socket(stream), self.deadline)
         return self._qmp
