@@ -1,5 +1,7 @@
 """What a test does to a guest, on a rig without machines."""
 
+from typing import Any
+
 import pytest
 from cpuidlab.base.deadline import Deadline
 from cpuidlab.base.errors import LabError, LostVMError, UnsupportedError, UsageError
@@ -20,6 +22,24 @@ def test_a_guest_begins_stopped_with_all_its_models_read(has_run: bool, course: 
     assert rig.log == ["stop"]
     assert (guest.vcpus, guest.course) == ((0, 1), course)
     assert guest.before == guest.asked == {0: EPYC, 1: EPYC}
+
+
+def test_of_a_guest_that_does_not_answer_at_first_all_is_told() -> None:
+    rig = FakeRig()
+    rig.qmp.registers = "CPU#0 RIP=ffffffff81a0b2ab"
+    rig.texts["guest-console"] = "rcu: INFO: rcu_sched detected stalls"
+
+    class SilentRig:
+        def __getattr__(self, name: str) -> Any:
+            if name == "guest":
+                raise LabError("waited in vain for SSH to the guest", "the host's console")
+            return getattr(rig, name)
+
+    silent: Any = SilentRig()
+    with pytest.raises(LabError, match="waited in vain") as caught:
+        Guest(silent)
+    for told in ("detected stalls", "RIP=ffffffff81a0b2ab", "the host's console"):
+        assert told in caught.value.evidence
 
 
 def test_a_change_is_set_on_all_vcpus_or_on_those_named() -> None:

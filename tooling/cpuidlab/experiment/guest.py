@@ -13,6 +13,7 @@ from cpuidlab.experiment.sweep import Sweep
 from cpuidlab.kvm.changes import NO_CHANGE, Change, parse
 from cpuidlab.kvm.cpuid import Model, get_field
 from cpuidlab.kvm.hook_answers import Answer, Call
+from cpuidlab.rig.boot import told_by
 from cpuidlab.rig.rig import TELL_SECONDS, GuestMark, Rig
 from cpuidlab.rig.ssh import Program
 
@@ -51,10 +52,17 @@ class Guest:
         self._mark = rig.guest_mark
         self._qemu_sets = 0
         if self.course is Course.RUNS_ON:
-            _ = rig.guest  # the login before the change
+            self._log_in()
         self.stop()
         self.before = self.models()
         self.asked = dict(self.before)
+
+    def _log_in(self) -> None:
+        """Log in before the change. Raises LabError, with what is known of the guest, where it does not answer."""
+        try:
+            _ = self.rig.guest
+        except LabError as error:
+            raise type(error)(str(error), f"{told_by(self.rig)}\n{error.evidence}") from error
 
     @property
     def mark(self) -> GuestMark:

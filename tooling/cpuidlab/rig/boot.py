@@ -57,7 +57,7 @@ def run_guest(rig: Rig) -> None:
         wait_for(f"the guest to boot on {rig.setup.name}", lambda: _guest_is_up(rig), patience, rig.watch)
         rig.login(patience)
     except LabError as error:
-        raise type(error)(str(error), f"{_evidence(rig)}\n{error.evidence}") from error
+        raise type(error)(str(error), f"{told_by(rig)}\n{error.evidence}") from error
     mark_guest(rig)
 
 
@@ -84,9 +84,11 @@ def _guest_is_up(rig: Rig) -> bool | None:
     return None
 
 
-def _evidence(rig: Rig) -> str:
+def told_by(rig: Rig) -> str:
+    """Return what logs, hook and QEMU tell of a guest that does not answer, for the evidence of a lab failure."""
     try:
         files = "\n".join(f"{name}:\n{text[-3000:]}" for name, text in rig.files().items())
-        return f"{files}\n{rig.hook.list()}"
+        registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
+        return f"{files}\n{rig.hook.list()}\n{registers}"
     except LabError as error:
         return f"nothing more can be learned from the host: {error}"

@@ -130,8 +130,8 @@ class Rig(ABC):
 
     @property
     def guest(self) -> Ssh:
-        """SSH to the guest, through the host: the last login, or the first."""
-        return self._guest or self.login(self.deadline)
+        """SSH to the guest, through the host: the last login, or the first, which leaves time to see why it fails."""
+        return self._guest or self.login(self.deadline.before(TELL_SECONDS))
 
     def login(self, patience: Deadline) -> Ssh:
         """Log in to the guest anew."""
