@@ -40,6 +40,11 @@ def test_of_a_guest_that_does_not_answer_at_first_all_is_told() -> None:
         Guest(silent)
     for told in ("detected stalls", "RIP=ffffffff81a0b2ab", "the host's console"):
         assert told in caught.value.evidence
+    rig.qmp.refuses = "human-monitor-command"
+    with pytest.raises(LabError, match="waited in vain") as caught:
+        Guest(silent)
+    for told in ("detected stalls", "human-monitor-command was refused"):
+        assert told in caught.value.evidence
 
 
 def test_a_change_is_set_on_all_vcpus_or_on_those_named() -> None:

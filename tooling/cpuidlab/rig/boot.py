@@ -88,7 +88,11 @@ def told_by(rig: Rig) -> str:
     """Return what logs, hook and QEMU tell of a guest that does not answer, for the evidence of a lab failure."""
     try:
         files = "\n".join(f"{name}:\n{text[-3000:]}" for name, text in rig.files().items())
-        registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
-        return f"{files}\n{rig.hook.list()}\n{registers}"
     except LabError as error:
         return f"nothing more can be learned from the host: {error}"
+    try:
+        vcpus = rig.hook.list()
+        registers = rig.qmp.execute("human-monitor-command", rig.deadline, command_line="info registers -a")
+    except LabError as error:  # a QEMU that hangs does not take its logs with it
+        return f"{files}\nhook or QEMU does not answer: {error}"
+    return f"{files}\n{vcpus}\n{registers}"
